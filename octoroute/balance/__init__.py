@@ -1,0 +1,1 @@
+"""SELECT ENDPOINT: pure and synchronous. No I/O, no clock, no logging."""

@@ -1,0 +1,1 @@
+"""Simulated llama.cpp and vLLM servers, well-behaved or with faults. Imports nothing else of octoroute."""

@@ -1,0 +1,116 @@
+"""The error tree and its one renderer.
+
+Every failure that a client can see is a GatewayError: it carries the HTTP status, OpenAI's `type`, `code` and
+`param`, and whether another endpoint may be tried. Messages are written for clients: no address of a server, no key.
+What only an operator may know goes into `detail`, which is logged and never rendered.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+
+class GatewayError(Exception):
+    """A request that ends with an error of ours. `status` is the HTTP status, `retry_after_s` a header's seconds."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after_s: int | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+
+class InvalidRequest(GatewayError):
+    """The client's request can't be served as it is (400, or 404, 405, 408, 413, 415, 431 by `status`)."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class NoEndpoint(GatewayError):
+    """No endpoint of the target is able to answer now (503)."""
+
+    status = 503
+    code = "no_endpoint_available"
+
+
+class Overloaded(GatewayError):
+    """Every endpoint of the target is full and the wait is over its bound (429)."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class UpstreamFailed(GatewayError):
+    """The model servers that were tried failed (502)."""
+
+    status = 502
+    type = "api_error"
+    code = "upstream_failed"
+    retryable = True
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """The model servers that were tried did not answer in time (504)."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class RouterFailed(GatewayError):
+    """The model that was asked which tier to use gave no usable answer (502)."""
+
+    status = 502
+    type = "api_error"
+    code = "routing_failed"
+
+
+class Internal(GatewayError):
+    """A fault of the gateway itself (500)."""
+
+    code = "internal_error"
+
+
+class ConfigError(Exception):
+    """A config that can't be used. `problems` are whole sentences, each naming the key, the value and what is allowed."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+        self.source = source
+        self.problems = tuple(problems)
+
+
+def error_object(message: str, type_: str, param: str | None = None, code: str | None = None) -> bytes:
+    """The body that OpenAI's clients understand: `{"error": {"message", "type", "param", "code"}}`."""
+    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+
+
+def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the answer. Errors of the server side name the request id, so that logs can be searched."""
+    message = error.message
+    if error.status >= 500:
+        message = f"{message} (request id: {request_id})"
+    headers = {"content-type": "application/json", "x-request-id": request_id}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    return error.status, headers, error_object(message, error.type, error.param, error.code)

@@ -1,0 +1,89 @@
+"""The values that cross the stages of a request: what was asked, what was decided, what came of it.
+
+Plain data: no I/O, no clock, no logging. A stage reads the value of the stage before it and makes its own.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+TIERS: Final = ("fast", "balanced", "deep")
+IMPORTANCES: Final = ("low", "normal", "high")
+TASK_TYPES: Final = (
+    "casual_chat",
+    "code",
+    "creative_writing",
+    "deep_analysis",
+    "document_summary",
+    "question_answer",
+)
+
+Strategy = Literal["rule", "llm"]
+
+
+@dataclass(slots=True)
+class RequestView:
+    """A request as it was read: `body` is the client's bytes, `fields` the same decoded once."""
+
+    request_id: str
+    path: str
+    body: bytes
+    fields: dict[str, Any]
+    model: str
+    stream: bool
+    importance: str | None = None
+    task_type: str | None = None
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who may answer: a tier, or, where `name` is set, only the endpoints of that name in it."""
+
+    tier: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the rules look at. `tokens` is an estimate: characters of the conversation // 4."""
+
+    tokens: int
+    importance: str
+    task_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a request goes and why.
+
+    `strategy` is what 1.0 recorded: `rule` (named targets too) or `llm`.
+    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`.
+    """
+
+    target: Target
+    strategy: Strategy
+    reason: str
+    routing_ms: float = 0.0
+    facts: Facts | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a request. Times are seconds; `ttft_s` and `overhead_s` are negative where there was none.
+
+    `result`: `ok`, `client_gone`, `error` (nothing of an answer went out), `broken` (the answer ended early).
+    """
+
+    status: int = 0
+    result: str = "error"
+    endpoint: str = ""
+    attempts: int = 0
+    retry_reasons: list[str] = field(default_factory=list)
+    ttft_s: float = -1.0
+    overhead_s: float = -1.0
+    duration_s: float = 0.0
+    bytes_out: int = 0
+    chunks: int = 0
+    prompt_tokens: int = -1
+    completion_tokens: int = -1
+    error: str = ""

@@ -1,0 +1,1 @@
+"""OBSERVE: turns the outcome of a request into metrics and one log line."""

@@ -1,0 +1,1 @@
+"""DECIDE TIER: pure and synchronous. No I/O, no clock, no logging."""

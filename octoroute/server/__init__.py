@@ -1,0 +1,1 @@
+"""REQUEST IN: reads requests, writes answers. The only package that imports aiohttp.web."""

@@ -1,0 +1,1 @@
+"""STREAM: asynchronous I/O towards the model servers."""

@@ -1,0 +1,51 @@
+"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD = release (default) | coverage | sanitize."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+BUILDS = {
+    # -O3 but never -Ofast: the cores must honour NaN and infinity.
+    "release": {
+        "compile": ["-O3"],
+        "link": [],
+        "macros": [],
+        "directives": {"boundscheck": False, "wraparound": False},
+    },
+    "coverage": {
+        "compile": ["-O0", "-g"],
+        "link": [],
+        "macros": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")],
+        "directives": {"linetrace": True, "boundscheck": True, "wraparound": False},
+    },
+    "sanitize": {
+        "compile": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        "link": ["-fsanitize=address,undefined"],
+        "macros": [],
+        "directives": {"boundscheck": True, "wraparound": False},
+    },
+}
+
+name = os.environ.get("OCTOROUTE_BUILD", "release")
+if name not in BUILDS:
+    raise SystemExit(f"OCTOROUTE_BUILD is {name!r}; allowed: {', '.join(BUILDS)}")
+build = BUILDS[name]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"octoroute.{path.stem}",
+                [path.as_posix()],
+                extra_compile_args=build["compile"],
+                extra_link_args=build["link"],
+                define_macros=build["macros"],
+            )
+            for path in sorted(Path("octoroute").glob("*.pyx"))
+        ],
+        build_dir=f"build/cython-{name}",
+        compiler_directives={"language_level": 3, "cdivision": True, "initializedcheck": False, **build["directives"]},
+    ),
+)
