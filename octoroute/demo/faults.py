@@ -294,7 +294,9 @@ FAULTS: dict[str, Fault] = {
     "status-503-loading": Fault("503 on every API route", loading, every_route),
     "slow-head": Fault("the head comes after a second", before_the_answer(lambda _: [_SLOW_S])),
     "one-byte-writes": Fault("every byte is a write", one_byte_writes),
-    "split-utf8": Fault("characters cut between chunks (if the text is `wide`)", each_piece(inside_a_character)),
+    "split-utf8": Fault(
+        "characters cut between chunks (if the text is `wide`)", each_piece(inside_a_character)
+    ),
     "error-event-200": Fault("200, an error event, the end", error_event_200),
     "json-for-stream": Fault("plain JSON for a stream", json_for_stream),
     "no-done": Fault("no [DONE]", each_piece(lambda piece: [piece], drop=DONE)),

@@ -92,7 +92,7 @@ class SimulatedServer:
     @property
     def completions(self) -> list[Request]:
         """The requests for a completion, in order of arrival: `requests` without probes."""
-        return [request for request in self.requests if request.method == "POST"]
+        return [request for request in list(self.requests) if request.method == "POST"]
 
     def text(self, prompt: str, length: int | None = None, *, index: int = 0) -> str:
         """The first `length` tokens that this server answers to a prompt: what a test compares with.
