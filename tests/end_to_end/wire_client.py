@@ -52,6 +52,11 @@ class Reply:
             return "".join(choice["delta"].get("content") or "" for choice in choices)
         return str(self.json["choices"][0]["message"]["content"])
 
+    def json_model(self) -> str:
+        """The model that the answer names, streamed or not."""
+        is_stream = self.headers.get("content-type", "").startswith("text/event-stream")
+        return str((self.events[0] if is_stream else self.json)["model"])
+
 
 class WireClient:
     """One connection to a gateway or server; an async context manager."""
@@ -149,6 +154,11 @@ class WireClient:
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
             self._parser.start_next_cycle()
         return reply
+
+    async def unasked_reply(self) -> Reply:
+        """The whole answer to bytes of `send_raw`: to h11 it looks like one to a request of its own."""
+        self._parser.send(h11.Request(method="POST", target="/", headers=[("host", "a")]))
+        return await self.reply()
 
     async def _next(self) -> Any:
         async with asyncio.timeout(PATIENCE_S):
