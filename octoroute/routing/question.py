@@ -126,10 +126,11 @@ class Question:
 def make_question(tier: str, facts: Facts, asked: Sequence[str]) -> Question:
     """The question about a request whose last user message is `asked`."""
     text = opening(asked, MAX_TEXT_CHARACTERS + 1)
+    shown = _take_apart(text[:MAX_TEXT_CHARACTERS])
     if len(text) > MAX_TEXT_CHARACTERS:
-        text = text[:MAX_TEXT_CHARACTERS] + TRUNCATED
+        shown += TRUNCATED
     prompt = (
-        f"{CHOICES}{_take_apart(text)}\n</request>\n\n"
+        f"{CHOICES}{shown}\n</request>\n\n"
         f"Estimated tokens: {facts.tokens}\nImportance: {facts.importance}\nTask type: {facts.task_type}\n\n"
         f"{INSTRUCTION}"
     )
