@@ -1,8 +1,8 @@
 """The error tree and its one renderer.
 
 Every failure that a client can see is a GatewayError: it carries the HTTP status, OpenAI's `type`, `code` and
-`param`, and whether another endpoint may be tried. Messages are written for clients: no address of a server, no key.
-What only an operator may know goes into `detail`, which is logged and never rendered.
+`param`, and whether another endpoint may be tried. Messages are written for clients: no address of a server,
+no key. What only an operator may know goes into `detail`, which is logged and never rendered.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import orjson
 
 
 class GatewayError(Exception):
-    """A request that ends with an error of ours. `status` is the HTTP status, `retry_after_s` a header's seconds."""
+    """A request that ends with an error of ours. `retry_after_s` becomes the header, in seconds."""
 
     status = 500
     type = "server_error"
@@ -92,7 +92,7 @@ class Internal(GatewayError):
 
 
 class ConfigError(Exception):
-    """A config that can't be used. `problems` are whole sentences, each naming the key, the value and what is allowed."""
+    """A config that can't be used. Each problem is a sentence: the key, the value, what is allowed."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
@@ -106,7 +106,7 @@ def error_object(message: str, type_: str, param: str | None = None, code: str |
 
 
 def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer. Errors of the server side name the request id, so that logs can be searched."""
+    """Status, headers and body of the answer. From 500 on the message names the request id."""
     message = error.message
     if error.status >= 500:
         message = f"{message} (request id: {request_id})"
