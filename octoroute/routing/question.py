@@ -73,18 +73,19 @@ SYSTEMIC: Final[dict[Step, str]] = {
 
 
 class QuestionFailed(RouterFailed):
-    """The model that decides gave no usable answer; `retryable` where another endpoint may be asked.
+    """The model that decides gave no usable answer. `retryable`: another endpoint may be asked.
 
-    `answer` is quoted to the client, who wrote what it is about; `detail` is for the log and must hold no
-    content.
+    `message`, for the client, quotes `answer`: it is about the client's own text. `str()` and `detail` are
+    for the log, so they hold no content.
     """
 
     def __init__(self, step: Step, *, answer: str = "", detail: str = "") -> None:
         why = TRANSIENT.get(step) or SYSTEMIC[step]
-        quoted = f": {excerpt(answer, MAX_EXCERPT_CHARACTERS)}" if answer else ""
         super().__init__(
-            f"Routing failed ({step}): a model was asked which tier to use, but {why}{quoted}", detail=detail
+            f"Routing failed ({step}): a model was asked which tier to use, but {why}", detail=detail
         )
+        if answer:
+            self.message += f": {excerpt(answer, MAX_EXCERPT_CHARACTERS)}"
         self.step: Step = step
         self.retryable = step in TRANSIENT
 

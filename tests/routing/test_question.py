@@ -217,6 +217,13 @@ def test_an_unparseable_answer_is_quoted_up_to_500_characters_on_one_line() -> N
     assert message.endswith(": " + "y " * 250)
 
 
+@pytest.mark.parametrize("answer", ["private matter", "sorry, private matter", "<think> private matter"])
+def test_a_log_never_sees_the_answer(answer: str) -> None:
+    error = failure(answer)
+    assert "private matter" in error.message
+    assert "private matter" not in f"{error} {error.detail}"
+
+
 REFUSALS = ("CANNOT", "CAN'T", "UNABLE", "ERROR", "SORRY", "REFUSE", "FAILED", "TIMEOUT")
 WORD_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
