@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
     add("check", "say whether the config is valid, and show the servers in it")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
-    demo.add_argument("--port", type=_port, default=3000, help="port to listen on (default: %(default)s)")
+    demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
+    demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
     return parser
 
 
@@ -101,7 +102,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from octoroute import demonstration
 
-    return demonstration.run(arguments)
+    return demonstration.run(arguments.port, once=arguments.once)
 
 
 def _config(arguments: argparse.Namespace) -> int:

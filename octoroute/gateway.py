@@ -32,8 +32,8 @@ class Gateway:
 
     def __init__(self, config: Config, state: FleetState | None = None, *, worker: int = 0) -> None:
         self.state = state or FleetState()
-        self.worker = worker
-        self.snapshot: Snapshot = compile_snapshot(config, self.state, worker=worker)
+        self.state.worker = worker
+        self.snapshot: Snapshot = compile_snapshot(config, self.state)
         self.forwarder = Forwarder()
         self.sites = self._sites(self.snapshot)
         self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
