@@ -1,4 +1,4 @@
-"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD = release (default) | coverage | sanitize."""
+"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD=release|coverage|sanitize."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,13 @@ BUILDS = {
         "directives": {"linetrace": True, "boundscheck": True, "wraparound": False},
     },
     "sanitize": {
-        "compile": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        "compile": [
+            "-O1",
+            "-g",
+            "-fno-omit-frame-pointer",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+        ],
         "link": ["-fsanitize=address,undefined"],
         "macros": [],
         "directives": {"boundscheck": True, "wraparound": False},
@@ -45,7 +51,13 @@ setup(
             )
             for path in sorted(Path("octoroute").glob("*.pyx"))
         ],
-        build_dir=f"build/cython-{name}",
-        compiler_directives={"language_level": 3, "cdivision": True, "initializedcheck": False, **build["directives"]},
+        # Cython's plugin for coverage looks for the C file beside the extension.
+        build_dir=None if name == "coverage" else f"build/cython-{name}",
+        compiler_directives={
+            "language_level": 3,
+            "cdivision": True,
+            "initializedcheck": False,
+            **build["directives"],
+        },
     ),
 )

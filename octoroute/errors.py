@@ -1,17 +1,17 @@
 """The error tree and its one renderer.
 
 Every failure that a client can see is a GatewayError: it carries the HTTP status, OpenAI's `type`, `code` and
-`param`, and whether another endpoint may be tried. Messages are written for clients: no address of a server, no key.
-What only an operator may know goes into `detail`, which is logged and never rendered.
+`param`, and whether another endpoint may be tried. Messages are written for clients: no address of a server,
+no key. What only an operator may know goes into `detail`, which is logged and never rendered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 
 class GatewayError(Exception):
-    """A request that ends with an error of ours. `status` is the HTTP status, `retry_after_s` a header's seconds."""
+    """A request that ends with an error of ours. `retry_after_s` becomes the header, in seconds."""
 
     status = 500
     type = "server_error"
@@ -26,9 +26,11 @@ class GatewayError(Exception):
         code: str | None = None,
         status: int | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
         detail: str = "",
     ) -> None:
         super().__init__(message)
+        self.headers = headers or {}
         self.message = message
         self.param = param
         self.detail = detail
@@ -92,7 +94,7 @@ class Internal(GatewayError):
 
 
 class ConfigError(Exception):
-    """A config that can't be used. `problems` are whole sentences, each naming the key, the value and what is allowed."""
+    """A config that can't be used. Each problem is a sentence: the key, the value, what is allowed."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
@@ -106,11 +108,11 @@ def error_object(message: str, type_: str, param: str | None = None, code: str |
 
 
 def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer. Errors of the server side name the request id, so that logs can be searched."""
+    """Status, headers and body of the answer. From 500 on the message names the request id."""
     message = error.message
     if error.status >= 500:
         message = f"{message} (request id: {request_id})"
-    headers = {"content-type": "application/json", "x-request-id": request_id}
+    headers = {"content-type": "application/json", "server": "octoroute", "x-request-id": request_id, **error.headers}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     return error.status, headers, error_object(message, error.type, error.param, error.code)

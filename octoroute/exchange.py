@@ -22,7 +22,11 @@ Strategy = Literal["rule", "llm"]
 
 @dataclass(slots=True)
 class RequestView:
-    """A request as it was read: `body` is the client's bytes, `fields` the same decoded once."""
+    """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
+
+    `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of the
+    request was read, on the monotonic clock.
+    """
 
     request_id: str
     path: str
@@ -33,6 +37,8 @@ class RequestView:
     importance: str | None = None
     task_type: str | None = None
     tenant: str = ""
+    headers: bytes = b""
+    read_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,11 @@ class Plan:
     routing_ms: float = 0.0
     facts: Facts | None = None
 
+    @property
+    def why(self) -> bytes:
+        """The header lines that tell a client how its request was routed."""
+        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (self.strategy.encode(), self.reason.encode())
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -87,3 +98,6 @@ class Outcome:
     prompt_tokens: int = -1
     completion_tokens: int = -1
     error: str = ""
+    tail: bytes = b""  # the end of the answer as it was read, where `usage` stands
+    gap_counts: list[int] = field(default_factory=list)
+    gap_sum_s: float = 0.0

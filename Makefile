@@ -1,0 +1,71 @@
+# What a developer or a CI machine runs. All paths are relative, so the checkout's folder may have a space in its name.
+
+# Another interpreter: make PYTHON=python3.13 test. More test processes: make JOBS=8 test.
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+CORES := $(wildcard octoroute/*.pyx octoroute/*.pxd)
+STUBTEST := --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist
+STUBTEST += --allowlist tests/stubtest-allowlist.txt
+MODULES := $(patsubst octoroute/%.pyx,octoroute.%,$(wildcard octoroute/*.pyx))
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/run ## start octoroute in front of simulated model servers; Ctrl-C ends it
+	@exec $(PY) -m octoroute demo
+
+.PHONY: test
+test: $(VENV)/test ## run the tests against simulated servers
+	$(PY) -m pytest -n $(JOBS)
+
+.PHONY: test-real
+test-real: $(VENV)/test ## run the tests against a real llama.cpp (compiled once, about 10 minutes)
+	$(PY) -m tests.end_to_end.real.install
+	$(PY) -m pytest -m real tests/end_to_end/real
+
+.PHONY: check
+check: $(VENV)/check ## lint, types, stubs, imports
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	PATH="$$PWD/$(VENV)/bin:$$PATH" cython-lint octoroute
+	$(PY) -m mypy
+	$(if $(MODULES),$(PY) -m mypy.stubtest $(STUBTEST) $(MODULES))
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m pytest -q tests/test_import_contract.py
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*; else echo "no shellcheck here: the scripts are not checked"; fi
+
+.PHONY: format
+format: $(VENV)/check ## format the code, and mend what the linter can mend
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+.PHONY: coverage
+coverage: $(VENV)/test ## run the tests and count the lines they reach, those of .pyx files too
+	scripts/variant coverage -n $(JOBS)
+
+.PHONY: sanitize
+sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBSan
+	scripts/variant sanitize -n $(JOBS)
+
+.PHONY: clean
+clean: ## remove all that was built here (a cached llama.cpp stays)
+	rm -rf $(VENV) build dist octoroute/*.so *.egg-info
+
+# Each step leaves a mark in .venv and is done again when what it is made of is newer than the mark. `complete` is looked
+# at in every run, but its time changes only when the venv is made anew.
+.PHONY: FORCE
+$(VENV)/complete: FORCE
+	@scripts/venv make '$(PYTHON)'
+
+$(VENV)/run: pyproject.toml setup.py $(CORES) $(VENV)/complete
+	@scripts/venv fill run
+
+$(VENV)/test: pyproject.toml $(VENV)/complete | $(VENV)/run
+	@scripts/venv fill test
+
+$(VENV)/check: pyproject.toml $(VENV)/complete | $(VENV)/test
+	@scripts/venv fill check

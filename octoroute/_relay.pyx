@@ -1,0 +1,394 @@
+"""The asyncio protocol that carries one answer from a model server to a client, byte for byte.
+
+Owns the reading side of a connection: takes the head off, holds the beginning of the body until somebody decides that
+it goes out, then hands every read to the client's transport untouched. It decides nothing: `on_*` methods are
+overridden by the package's Python (upstream/connection.py), and none of them is called per read once bytes flow.
+
+Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
+"""
+
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from octoroute._http1 cimport CHUNKED, Framing, Head, UNTIL_CLOSE, parse_head
+
+from octoroute._http1 import Malformed
+
+cdef enum:
+    IDLE = 0      # no request under way
+    HEAD = 1      # asked, no complete head yet
+    HOLD = 2      # the body is kept back
+    PASS = 3      # verbatim, framing included
+    RECODE = 4    # the payload only; the client's side frames it anew
+    SPENT = 5     # complete, or given up
+
+cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is larger flows as it comes
+cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
+cdef int MAX_INFORMATIONAL = 8             # 1xx heads before an answer
+
+cdef double[32] gap_bounds
+cdef int gap_count = 0
+
+
+def set_gap_bounds(bounds):
+    """Upper bounds, seconds, ascending, of the histogram that `gaps` fills: at most 31."""
+    global gap_count
+    if len(bounds) > 31:
+        raise ValueError("at most 31 bounds")
+    gap_count = len(bounds)
+    for i in range(gap_count):
+        gap_bounds[i] = bounds[i]
+
+
+cdef inline long long clock_ns() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <long long> now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef class Relay:
+    cdef readonly object transport
+    cdef readonly Framing framing
+    cdef readonly Head head
+    cdef readonly bytes unparsed          # an incomplete head
+    cdef object write                     # PASS: bytes to the client's transport. RECODE: payload to the client's side
+    cdef list held
+    cdef Py_ssize_t held_bytes
+    cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
+    cdef int phase
+    cdef int informational
+    cdef readonly bint reusable           # nothing was seen that forbids another request on this connection
+    cdef readonly bint closed
+    cdef readonly long long first_ns      # first body byte, 0: none
+    cdef readonly long long last_ns       # last read of an answer
+    cdef readonly long long out_ns        # last write to the client; the caller's begin() before that
+    cdef readonly long long bytes_out
+    cdef readonly bytes tail              # the last read, and the one before it: where `usage` is
+    cdef readonly bytes tail_before
+    cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
+    cdef public long long idle_ns         # PASS and RECODE: longest silence
+    cdef public long long ping_ns         # silence towards the client after which on_quiet() is called; 0: never
+    cdef readonly bint clean              # what the client got ends with a complete event: more may follow from elsewhere
+    cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
+    cdef double gap_sum
+    cdef unsigned int[32] gap_counts
+    cdef object __weakref__
+
+    def __init__(self):
+        self.framing = Framing()
+        self.held = []
+        self.unparsed = b""
+        self.phase = IDLE
+        self.reusable = True
+
+    # What the package's Python overrides.
+
+    def on_head(self):
+        """A complete final head came; `head` is set."""
+
+    def on_held(self):
+        """The held beginning of the body grew, or the body is complete."""
+
+    def on_end(self):
+        """The body is complete and all of it was passed on."""
+
+    def on_failure(self, str reason):
+        """The answer can't be completed: `reason` is `closed`, `reset` or `malformed: ...`."""
+
+    def on_quiet(self):
+        """The client has heard nothing for `ping_ns`."""
+
+    def on_overdue(self):
+        """`deadline_ns` or `idle_ns` is over."""
+
+    def on_idle_lost(self):
+        """The connection ended while no request was under way."""
+
+    # The exchange.
+
+    def begin(self):
+        """A request is about to be written: expect an answer."""
+        self.phase = HEAD
+        self.head = None
+        self.unparsed = b""
+        self.held.clear()
+        self.held_bytes = self.held_settled = 0
+        self.clean = True
+        self.informational = 0
+        self.first_ns = 0
+        self.last_ns = self.out_ns = clock_ns()
+        self.bytes_out = 0
+        self.tail = self.tail_before = None
+        self.writing_paused = False
+        self.gap_sum = 0.0
+        memset(self.gap_counts, 0, sizeof(self.gap_counts))
+
+    def pass_on(self, write, bytes prefix):
+        """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes to `write`."""
+        cdef bytes held = b"".join(self.held)
+        cdef Py_ssize_t ready = len(held)
+        self.write = write
+        self.phase = SPENT if self.framing.done else PASS
+        if self.phase == PASS and self.head.event_stream:
+            ready = self.held_settled
+        self.forget_held()
+        if ready < len(held):
+            self.held.append(held[ready:])
+            self.held_bytes = len(held) - ready
+        self.out_ns = clock_ns()
+        self.bytes_out += ready
+        write(prefix + held[:ready])
+
+    def recode(self, write_payload):
+        """From here only the payload goes to `write_payload`, in pieces that end where an event ends if there are events."""
+        cdef bytes payload = self.held_payload()
+        self.write = write_payload
+        self.phase = SPENT if self.framing.done else RECODE
+        self.forget_held()
+        if payload:
+            self.emit(payload, self.framing.between_events(), clock_ns())
+
+    def held_raw(self):
+        """The held bytes with their framing."""
+        return b"".join(self.held)
+
+    def held_payload(self):
+        """The held bytes without their framing."""
+        if self.framing.kind != CHUNKED:
+            return b"".join(self.held)
+        cdef Framing again = Framing(CHUNKED)
+        cdef list payload = []
+        cdef Py_ssize_t settled
+        cdef bytes piece
+        for piece in self.held:
+            again.advance(piece, len(piece), &settled, payload)
+        return b"".join(payload)
+
+    def finish(self):
+        """No more of this answer is wanted. The connection is fit for another only if `reusable` and `complete`."""
+        self.phase = SPENT
+        self.write = None
+        self.forget_held()
+
+    def rest(self):
+        """Between requests: what comes now was not asked for."""
+        self.phase = IDLE
+        self.head = None
+        self.tail = self.tail_before = None
+
+    @property
+    def complete(self):
+        return self.head is not None and self.framing.done
+
+    @property
+    def held_size(self):
+        return self.held_bytes
+
+    @property
+    def flowing(self):
+        """Whether bytes of the answer have gone to the client, so that no other answer can take its place."""
+        return self.phase == PASS or self.phase == RECODE
+
+    def gaps(self):
+        """(counts per bucket, one more than there are bounds; sum in seconds) of the time between reads of the body."""
+        return [self.gap_counts[i] for i in range(gap_count + 1)], self.gap_sum
+
+    def spoke(self):
+        """The client was written something that is not the server's (a keep-alive comment)."""
+        self.out_ns = clock_ns()
+
+    cdef void forget_held(self):
+        if self.held_bytes:
+            self.held.clear()
+            self.held_bytes = self.held_settled = 0
+
+    cdef emit(self, bytes data, bint clean, long long now):
+        self.bytes_out += len(data)
+        self.out_ns = now
+        self.clean = clean
+        self.write(data)
+
+    cdef void tick(self, long long now, long long chunks_before) noexcept:
+        """Books the gap since the last read: once for the read, and nil for each further chunk that came with it."""
+        cdef double gap = (now - self.last_ns) * 1e-9
+        cdef long long more = self.framing.chunks - chunks_before - 1
+        cdef int i = 0
+        while i < gap_count and gap > gap_bounds[i]:
+            i += 1
+        self.gap_counts[i] += 1
+        self.gap_sum += gap
+        if more > 0:
+            self.gap_counts[0] += more
+
+    cdef keep_tail(self, bytes data):
+        self.tail_before = self.tail
+        self.tail = data
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, bytes data):
+        cdef Py_ssize_t n = len(data), used, settled = 0
+        cdef long long now = clock_ns(), before
+        cdef list payload
+        if self.phase == PASS or self.phase == RECODE:
+            before = self.framing.chunks
+            payload = None if self.phase == PASS else []
+            try:
+                used = self.framing.advance(data, n, &settled, payload)
+            except Malformed as error:
+                self.fail(f"malformed: {error}")
+                return
+            self.tick(now, before)
+            self.last_ns = now
+            self.keep_tail(data)
+            if payload is not None:
+                data = b"".join(payload)
+                used = len(data)
+                settled = used if self.framing.done or self.framing.between_events() else 0
+            elif used < n:
+                self.reusable = False
+                data = data[:used]
+            if not self.head.event_stream or self.framing.done:
+                settled = used
+            if settled < used:
+                self.hold_partial(data, used, settled)
+            elif used:
+                if self.held_bytes:
+                    self.held.append(data)
+                    data = b"".join(self.held)
+                    self.forget_held()
+                self.emit(data, True, now)
+            if self.framing.done and (self.phase == PASS or self.phase == RECODE):
+                self.phase = SPENT
+                self.on_end()
+        elif self.phase == HEAD:
+            self.last_ns = now
+            self.take_head(data)
+        elif self.phase == HOLD:
+            self.last_ns = now
+            self.hold(data)
+        else:
+            # Bytes after the end of an answer, or without a request: whose they are, nobody can say.
+            self.reusable = False
+            self.transport.abort()
+
+    cdef hold_partial(self, bytes data, Py_ssize_t used, Py_ssize_t settled):
+        """Passes on what is settled and keeps the beginning of an incomplete event until its rest comes."""
+        cdef bytes ready
+        if settled:
+            self.held.append(data[:settled])
+            ready = b"".join(self.held)
+            self.forget_held()
+            data = data[settled:]
+            self.emit(ready, True, self.last_ns)
+        self.held.append(data)
+        self.held_bytes += len(data)
+        if self.held_bytes > MAX_HELD:
+            self.flush_partial()
+
+    cpdef flush_partial(self):
+        """Passes on what is held though its event is incomplete."""
+        cdef bytes ready = b"".join(self.held)
+        self.forget_held()
+        self.emit(ready, False, clock_ns())
+
+    cdef take_head(self, bytes data):
+        cdef Py_ssize_t used
+        if self.unparsed:
+            data = self.unparsed + data
+        while True:
+            try:
+                self.head, used = parse_head(data)
+                if self.head is not None and self.head.status == 101:
+                    raise Malformed("an upgrade nobody asked for")
+            except Malformed as error:
+                self.head = None
+                self.fail(f"malformed: {error}")
+                return
+            if self.head is None:
+                self.unparsed = data
+                return
+            data = data[used:]
+            if self.head.status >= 200:
+                break
+            self.informational += 1
+            if self.informational > MAX_INFORMATIONAL:
+                self.fail("malformed: too many informational heads")
+                return
+        self.unparsed = b""
+        self.framing.reset(self.head.framing, self.head.length)
+        if not self.head.keep_alive:
+            self.reusable = False
+        self.phase = HOLD
+        self.on_head()
+        if self.phase == HOLD and (data or self.framing.done):
+            self.hold(data)
+
+    cdef hold(self, bytes data):
+        cdef Py_ssize_t used, settled = 0
+        try:
+            used = self.framing.advance(data, len(data), &settled, None)
+        except Malformed as error:
+            self.fail(f"malformed: {error}")
+            return
+        if used < len(data):
+            self.reusable = False
+            data = data[:used]
+        if used:
+            if settled:
+                self.held_settled = self.held_bytes + settled
+            self.held.append(data)
+            self.held_bytes += used
+            self.keep_tail(data)
+            if not self.first_ns:
+                self.first_ns = self.last_ns
+        self.on_held()
+
+    cdef fail(self, str reason):
+        self.reusable = False
+        self.on_failure(reason)
+
+    def eof_received(self):
+        return False
+
+    def connection_lost(self, exc):
+        self.closed = True
+        self.reusable = False
+        if self.phase == IDLE:
+            self.on_idle_lost()
+        elif self.phase != SPENT:
+            if exc is None and self.head is not None and self.head.framing == UNTIL_CLOSE:
+                self.framing.done = True
+                if self.phase == HOLD:
+                    self.on_held()
+                else:
+                    if self.held_bytes:
+                        self.flush_partial()
+                    self.phase = SPENT
+                    self.on_end()
+            else:
+                self.fail("closed" if exc is None else "reset")
+        self.transport = None
+
+
+def sweep(relays, long long now):
+    """Looks at every exchange under way, a few times a second: deadlines, silence, events that stay incomplete."""
+    cdef Relay relay
+    for relay in list(relays):
+        if relay.phase == PASS or relay.phase == RECODE:
+            if relay.held_bytes and now - relay.last_ns > PARTIAL_NS:
+                relay.flush_partial()
+            if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
+                relay.on_overdue()
+                continue
+        elif relay.phase == HEAD or relay.phase == HOLD:
+            if now > relay.deadline_ns:
+                relay.on_overdue()
+                continue
+        else:
+            continue
+        if relay.ping_ns and now - relay.out_ns > relay.ping_ns:
+            relay.on_quiet()

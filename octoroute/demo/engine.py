@@ -1,0 +1,79 @@
+"""The pretended machine behind a simulated server: slots, a queue, prefill time and a pace of tokens.
+
+Owns what a load balancer would like to know (processing, deferred). Knows requests as `Asked`, not HTTP.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from octoroute.demo import answers
+from octoroute.demo.answers import Asked, Choice
+
+
+@dataclass(slots=True)
+class Engine:
+    """`tokens_per_second` is per request and may be infinite; `slots` requests run at once."""
+
+    model: str
+    tokens_per_second: float = math.inf
+    prefill_seconds: float = 0.0
+    slots: int = 4
+    seed: int = 0
+    wide: bool = False
+    answer_tokens: int = answers.ANSWER_TOKENS
+    processing: int = 0
+    deferred: int = 0
+    completed: int = 0
+    last_result_at: float = 0.0
+    _free: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._free = asyncio.Semaphore(self.slots)
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        return [
+            answers.choice(asked, index, length=self.answer_tokens, seed=self.seed, wide=self.wide)
+            for index in range(asked.n)
+        ]
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """A slot for as long as the block runs; first come, first served."""
+        self.deferred += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.deferred -= 1
+        self.processing += 1
+        try:
+            yield
+        finally:
+            self.processing -= 1
+            self._free.release()
+
+    async def prefill(self) -> None:
+        if self.prefill_seconds > 0:
+            await asyncio.sleep(self.prefill_seconds)
+
+    async def generate(self, choices: list[Choice]) -> AsyncIterator[tuple[int, int, str]]:
+        """(choice, position, token) at the engine's pace, choices interleaved, the last choice first."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for position in range(max(len(one.tokens) for one in choices)):
+            due = started + position / self.tokens_per_second
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            for index in reversed(range(len(choices))):
+                if position < len(choices[index].tokens):
+                    self.last_result_at = loop.time()
+                    yield index, position, choices[index].tokens[position]
+        self.completed += 1
+
+    async def generate_all(self, choices: list[Choice]) -> None:
+        """The time that a plain answer takes."""
+        length = max(len(one.tokens) for one in choices)
+        await asyncio.sleep(length / self.tokens_per_second)
+        self.last_result_at = asyncio.get_running_loop().time()
+        self.completed += 1

@@ -1,0 +1,135 @@
+"""Composition root: builds and owns the snapshot, the pools, the exchanges under way and the tasks beside them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from octoroute._state import FleetState
+from octoroute.balance.endpoint import Endpoint
+from octoroute.config import Config
+from octoroute.exchange import Outcome, Plan, RequestView, Target
+from octoroute.routing.decide import decide
+from octoroute.routing.question import Question
+from octoroute.snapshot import Snapshot, compile_snapshot
+from octoroute.upstream.ask import Asker
+from octoroute.upstream.forward import Client, Forwarder, Site
+from octoroute.upstream.pool import Pool
+from octoroute.upstream.probe import Prober
+from octoroute.upstream.request import RequestWriter
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.1
+HOUSEKEEPING_SECONDS = 1.0
+
+
+class Gateway:
+    """One worker's gateway. `start` and `close` it inside its event loop."""
+
+    def __init__(self, config: Config, state: FleetState | None = None, *, worker: int = 0) -> None:
+        self.state = state or FleetState()
+        self.worker = worker
+        self.snapshot: Snapshot = compile_snapshot(config, self.state, worker=worker)
+        self.forwarder = Forwarder()
+        self.sites = self._sites(self.snapshot)
+        self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
+        self.prober = Prober(lambda: self.snapshot, self.sites, self.forwarder.active)
+        self.draining = False
+        self.on_fatal: Callable[[], None] = lambda: None
+        self.housekeeping: list[Callable[[], None]] = [self._expire, self._refresh]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Starts the deadlines' tick, the housekeeping and the probes."""
+        self._run(self._every(TICK_SECONDS, [self.forwarder.tick]))
+        self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
+        self._run(self.prober.run())
+
+    async def close(self) -> None:
+        """Ends the tasks and closes every idle connection to a server."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for site in self.sites.values():
+            site.pool.close()
+
+    async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
+        """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and gave no answer."""
+        began = time.monotonic_ns()
+        plan = decide(view, snapshot.routing)
+        if plan.facts is None:
+            return plan
+        if isinstance(plan, Question):
+            config = snapshot.config
+            tier = await self.asker.ask(
+                plan,
+                snapshot.groups[Target(plan.tier)],
+                getattr(config.routing.router_timeouts, plan.tier),
+                config.health.failures,
+            )
+            plan = plan.plan(tier)
+        return replace(plan, routing_ms=(time.monotonic_ns() - began) * 1e-6)
+
+    async def forward(
+        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
+    ) -> None:
+        """Has a request answered by an endpoint of its plan's target. Raises GatewayError."""
+        await self.forwarder.forward(
+            view,
+            plan,
+            snapshot.groups[plan.target],
+            self.sites,
+            snapshot.terms[plan.target.tier],
+            client,
+            outcome,
+        )
+
+    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
+        """Tells metrics and log what came of a request."""
+
+    def fail_fatally(self) -> None:
+        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean one."""
+        self.on_fatal()
+
+    def _sites(self, snapshot: Snapshot) -> dict[Endpoint, Site]:
+        connect_s = snapshot.config.timeouts.connect_seconds
+        return {
+            endpoint: Site(
+                writer=RequestWriter(endpoint.spec),
+                pool=Pool(
+                    endpoint.spec.base_url,
+                    tls_verify=endpoint.spec.tls_verify,
+                    connect_s=connect_s,
+                    clock=time.monotonic,
+                ),
+                why=b"x-octoroute-tier: %b\r\nx-octoroute-endpoint: %b\r\n"
+                % (endpoint.spec.tier.encode(), quote(endpoint.spec.name, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode()),
+            )
+            for endpoint in snapshot.endpoints
+        }
+
+    def _expire(self) -> None:
+        for site in self.sites.values():
+            site.pool.expire()
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        for group in self.snapshot.groups.values():
+            group.refresh(now)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    @staticmethod
+    async def _every(seconds: float, calls: list[Callable[[], None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            for call in calls:
+                try:
+                    call()
+                except Exception:
+                    log.exception("%r failed", call)

@@ -1,0 +1,106 @@
+"""The sockets that clients connect to: made by the supervisor before the workers are forked, one set per worker.
+
+The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open, so that connections which wait in
+the queue of a worker that died are served by the one that replaces it.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Sequence
+
+from octoroute.errors import ConfigError
+
+BACKLOG = 4096
+UNIX = "unix:"
+
+
+def open_sockets(host: str, port: int, workers: int) -> list[list[socket.socket]]:
+    """For each worker the listening sockets of all addresses of `host`. Raises ConfigError if that can't be had."""
+    if host.startswith(UNIX):
+        sock = _unix(host.removeprefix(UNIX))
+        # Unix sockets have no SO_REUSEPORT: all workers accept from one queue.
+        return [[sock] for _ in range(workers)]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise _refused(f"server.host is {host!r}, which is no address of this machine: {error}") from None
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    sets: list[list[socket.socket]] = []
+    for _ in range(workers):
+        sockets = []
+        for family, address in addresses:
+            bound = _tcp(family, (address[0], port, *address[2:]))
+            # Port 0 takes a free one; the other addresses and workers must have the same.
+            port = bound.getsockname()[1]
+            sockets.append(bound)
+        sets.append(sockets)
+    return sets
+
+
+def describe(sockets: Sequence[socket.socket], *, tls: bool) -> str:
+    """Where clients can connect, as URLs."""
+    scheme = "https" if tls else "http"
+    urls = []
+    for sock in sockets:
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            urls.append(f"{UNIX}{name}")
+        else:
+            host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+            urls.append(f"{scheme}://{host}:{name[1]}")
+    return ", ".join(urls)
+
+
+def _tcp(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _check_free(family, address)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _refused(f"server.port is {address[1]}: can't listen on {address[0]}: {error.strerror}") from None
+    return sock
+
+
+_ours: set[tuple[int, object, object]] = set()
+
+
+def _check_free(family: int, address: tuple[object, ...]) -> None:
+    """SO_REUSEPORT would let two gateways share a port by mistake, each getting half of the requests."""
+    key = (family, address[0], address[1])
+    if address[1] == 0 or key in _ours:
+        return
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        trial.bind(address)
+    _ours.add(key)
+
+
+def _unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+            if sock.connect_ex(path) == 0:
+                raise _refused(f"server.host is 'unix:{path}': another process listens there")
+            # Left behind by a process that was killed.
+            os.unlink(path)
+            sock.close()
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _refused(f"server.host is 'unix:{path}': {error.strerror or error}") from None
+    return sock
+
+
+def _refused(problem: str) -> ConfigError:
+    return ConfigError("listen", [problem])

@@ -1,0 +1,170 @@
+"""What a request's text says about it: how long it is, what the user asked, which task that looks like.
+
+Works on the decoded body of any route, by the fields present, and never raises: a shape that makes no sense
+counts as no text (validation is the server's job). The length is exact and costs nothing per character; the
+task type is judged from a bounded look, the first and the last EDGE characters of what the user asked, so
+that a prompt of 10 MB costs about what one of 32 kB does. Instructions stand at either end of a long prompt;
+the middle is the material.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from octoroute.exchange import Facts
+
+EDGE: Final = 16_384
+CHARACTERS_PER_TOKEN: Final = 4
+
+# First match wins, so the order is part of the rule.
+KEYWORDS: Final = (
+    ("code", ("code", "function", "implement", "```", "programming", "debug")),
+    ("deep_analysis", ("analyze", "analysis", "compare", "evaluate")),
+    ("creative_writing", ("write a story", "creative", "poem", "fiction")),
+    ("document_summary", ("summarize", "summary", "tldr")),
+    ("casual_chat", ("hello", "hi ", "hey ")),
+)
+CASUAL_OPENING: Final = "how are"
+OTHERWISE: Final = "question_answer"
+
+# Where the routes keep their text, and who speaks there. The conversation comes last: its last user message
+# is the one that was asked, whatever stands beside it.
+FIELDS: Final = (
+    ("system", "system"),  # /v1/messages
+    ("instructions", "system"),  # /v1/responses
+    ("documents", "document"),  # /v1/rerank
+    ("query", "user"),  # /v1/rerank
+    ("content", "user"),  # /tokenize
+    ("tokens", "user"),  # /detokenize
+    ("message", "user"),  # /chat
+    ("prompt", "user"),  # /v1/completions
+    ("input", "user"),  # /v1/embeddings, /v1/responses
+    ("messages", "user"),  # /v1/chat/completions, /v1/messages
+)
+CONVERSATIONS: Final = frozenset({"input", "messages"})
+
+# item, content, part, the parts of a tool's result, one of them: nothing honest nests deeper. Bounded, so
+# that a body of nested lists can't exhaust the stack.
+MAX_DEPTH: Final = 5
+
+
+class Passage(NamedTuple):
+    """What one speaker said: `texts` are the pieces of text, `ids` counts tokens that came as numbers."""
+
+    role: str
+    texts: Sequence[str]
+    ids: int
+
+
+class Reading(NamedTuple):
+    """`tokens` is the estimate for all; `asked` are the texts of the last user message that has any."""
+
+    tokens: int
+    asked: Sequence[str]
+
+
+def passages(fields: Mapping[str, Any]) -> Iterator[Passage]:
+    """All text of a request in the order in which a model reads it, per message where there are messages."""
+    for name, role in FIELDS:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if name in CONVERSATIONS and isinstance(value, list) and not _are_ids(value):
+            for item in value:
+                if isinstance(item, dict):
+                    yield _passage(_role(item), item)
+                else:
+                    yield _passage(role, item)
+        else:
+            yield _passage(role, value)
+
+
+def read_text(fields: Mapping[str, Any]) -> Reading:
+    """One pass over the request's text."""
+    characters = ids = 0
+    asked: Sequence[str] = ()
+    for passage in passages(fields):
+        characters += sum(map(len, passage.texts))
+        ids += passage.ids
+        if passage.role == "user" and passage.texts:
+            asked = passage.texts
+    return Reading(characters // CHARACTERS_PER_TOKEN + ids, asked)
+
+
+def infer_task_type(asked: Sequence[str]) -> str:
+    """The first task type with a keyword in what the user asked, lower-cased, within the bounded look."""
+    text = _look(asked).lower()
+    for task_type, keywords in KEYWORDS:
+        for keyword in keywords:
+            if keyword in text:
+                return task_type
+    return "casual_chat" if text.startswith(CASUAL_OPENING) else OTHERWISE
+
+
+def facts_of(reading: Reading, importance: str, task_type: str | None = None) -> Facts:
+    """What the rules look at. A given `task_type` spares the look at the text."""
+    return Facts(reading.tokens, importance, task_type or infer_task_type(reading.asked))
+
+
+def opening(texts: Iterable[str], limit: int) -> str:
+    """The first `limit` characters of the texts, one per line, without joining more than that."""
+    return "\n".join(_take(texts, limit))[:limit]
+
+
+def _look(asked: Sequence[str]) -> str:
+    if sum(map(len, asked)) <= 2 * EDGE:
+        return "\n".join(asked)
+    ending: list[str] = []
+    room = EDGE
+    for text in reversed(asked):
+        ending.append(text[-room:])
+        room -= len(text)
+        if room <= 0:
+            break
+    # No keyword holds a line feed, so none can arise where the two ends meet.
+    return "\n".join([*_take(asked, EDGE), *reversed(ending)])
+
+
+def _take(texts: Iterable[str], room: int) -> Iterator[str]:
+    for text in texts:
+        yield text[:room]
+        room -= len(text)
+        if room <= 0:
+            return
+
+
+def _passage(role: str, content: object) -> Passage:
+    # Nearly every message is a plain string in a dict.
+    if isinstance(content, dict):
+        text = content.get("content")
+        if isinstance(text, str):
+            return Passage(role, (text,) if text else (), 0)
+    texts: list[str] = []
+    ids = _collect(content, texts, MAX_DEPTH)
+    return Passage(role, texts, ids)
+
+
+def _collect(content: object, texts: list[str], depth: int) -> int:
+    """Appends the text in `content` to `texts`; the answer is the number of tokens that came as numbers."""
+    if isinstance(content, str):
+        if content:
+            texts.append(content)
+        return 0
+    if isinstance(content, list):
+        if _are_ids(content):
+            return len(content)
+        return sum([_collect(part, texts, depth - 1) for part in content]) if depth else 0
+    if isinstance(content, dict) and depth:
+        for name in ("text", "content", "output"):
+            if name in content:
+                return _collect(content[name], texts, depth - 1)
+    return 0
+
+
+def _are_ids(content: list[Any]) -> bool:
+    # The first decides for all: a prompt of tokens may hold millions.
+    return bool(content) and type(content[0]) is int
+
+
+def _role(item: Mapping[str, Any]) -> str:
+    role = item.get("role")
+    return role if isinstance(role, str) else ""

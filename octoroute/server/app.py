@@ -1,0 +1,127 @@
+"""The routes, and what happens around each of them: an id, an error object for every failure, one visible list.
+
+Uses aiohttp's low-level server: a dictionary finds the handler, because a request has no business in a URL router
+with thirteen routes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from octoroute.balance.group import FatalSelectionError
+from octoroute.errors import GatewayError, Internal, InvalidRequest, render
+from octoroute.gateway import Gateway
+from octoroute.server import admin, completions
+from octoroute.server.downstream import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
+from octoroute.server.reading import request_id
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest, str, str, Gateway], Awaitable[web.StreamResponse]]
+
+ROUTES: Final[dict[str, dict[str, Handler]]] = {
+    "/v1/chat/completions": {"POST": completions.complete},
+    "/v1/models": {"GET": admin.models},
+    "/health": {"GET": admin.health},
+}
+# Answers to these leave a part of the request unread on the connection.
+UNREAD: Final = frozenset((408, 413, 431))
+
+
+class Api(web.Server):
+    """aiohttp's server with our connection class. Calling it, as loop.create_server() does, makes a connection."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.keepalive_s = gateway.snapshot.config.server.keepalive_seconds
+        super().__init__(self.handle, handler_cancellation=True)
+
+    def __call__(self) -> ClientWire:
+        return ClientWire(
+            self,
+            loop=self._loop,
+            access_log=None,
+            keepalive_timeout=self.keepalive_s,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=256,
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serves one request; every failure becomes an error object."""
+        given = request_id(request)
+        try:
+            path, handler = find(request)
+            return await handler(request, path, given, self.gateway)
+        except GatewayError as error:
+            failure = error
+        except FatalSelectionError as error:
+            # The process can't be trusted any more: it says so, finishes what runs, and is replaced.
+            log.critical("%s", error)
+            self.gateway.fail_fatally()
+            failure = Internal("the gateway failed")
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("request %s failed", given)
+            failure = Internal("the gateway failed")
+        if failure.detail:
+            log.warning("request %s: %s (%s)", given, failure, failure.detail)
+        wire = request.protocol
+        if failure.status in UNREAD and isinstance(wire, ClientWire):
+            return wire.refuse(failure, given)
+        status, headers, body = render(failure, given)
+        return web.Response(status=status, headers=headers, body=body)
+
+    def drain(self) -> None:
+        """From here no connection is kept: idle ones are closed, busy ones after their request."""
+        self.gateway.draining = True
+        self.pre_shutdown()
+
+    async def idle(self) -> None:
+        """Returns when no connection is left."""
+        while self.connections:
+            await asyncio.sleep(0.05)
+
+    def sweep(self) -> None:
+        """Refuses connections whose request head does not get complete in time. To be called about once a second."""
+        limit = self.gateway.snapshot.config.server.request_timeout_seconds
+        now = self._loop.time()
+        for wire in self.connections:
+            if isinstance(wire, ClientWire) and wire.head_since and now - wire.head_since > limit:
+                wire.refuse_head(
+                    InvalidRequest(
+                        f"the request's head did not come within {limit:g} s", status=408, code="request_timeout"
+                    )
+                )
+
+
+def find(request: web.BaseRequest) -> tuple[str, Handler]:
+    """The route's path and handler. Raises InvalidRequest: 404, or 405 for another method."""
+    path = request.raw_path
+    methods = ROUTES.get(path)
+    if methods is None:
+        path = path.partition("?")[0]
+        methods = ROUTES.get(path)
+    if sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
+        raise header_too_large()
+    if methods is None:
+        raise InvalidRequest(
+            f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}", status=404, code="unknown_route"
+        )
+    handler = methods.get(request.method)
+    if handler is None:
+        raise InvalidRequest(
+            f"{path} does not take {request.method[:20]!r}; allowed: {', '.join(methods)}",
+            status=405,
+            code="method_not_allowed",
+            headers={"allow": ", ".join(methods)},
+        )
+    return path, handler
+
+
+def _line_bytes(header: tuple[Any, Any]) -> int:
+    return len(header[0]) + len(header[1])

@@ -1,0 +1,295 @@
+"""The write side towards a client: the one seam to aiohttp's connection and transport.
+
+aiohttp reads requests and keeps connections; answers of model servers don't pass through it: they are written to the
+client's transport as they come. What this relies on of aiohttp is pinned by tests/end_to_end/test_downstream.py:
+`RequestHandler.transport`, `connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, and that
+a returned response is asked for `prepare`, `write_eof` and `keep_alive` only.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import LineTooLong
+
+from octoroute._http1 import Head
+from octoroute._relay import Relay
+from octoroute.errors import GatewayError, Internal, InvalidRequest, error_object, render
+from octoroute.server.reading import new_id
+from octoroute.upstream.answer import Answer
+from octoroute.upstream.connection import CHUNKED, Connection
+
+# Bounds of a request's head (431 beyond), and how long a refused client may go on sending.
+MAX_HEAD_BYTES: Final = 65_536
+MAX_LINE_BYTES: Final = 16_384
+LINGER_SECONDS: Final = 2.0
+LAST_CHUNK = b"0\r\n\r\n"
+PING = b": keep-alive\n\n"
+# For an event stream whose head must go out before the server's own came.
+STREAM_HEAD = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Written(web.StreamResponse):
+    """What a handler gives back to aiohttp when the answer is already on its way."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+        self._eof_sent = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        return None
+
+
+class Downstream:
+    """One request's way back to its client. `why` are header lines that go into the head."""
+
+    __slots__ = ("_chunked", "_http11", "_recoded", "_transport", "_wire", "request_id", "started", "keep_alive", "why", "broken")
+
+    def __init__(self, request: web.BaseRequest, request_id: str, *, keep: bool = True) -> None:
+        wire = request.protocol
+        assert isinstance(wire, ClientWire)
+        transport = request.transport
+        assert transport is not None
+        self._wire = wire
+        self._transport = transport
+        self._http11 = request.version >= HttpVersion11
+        self._chunked = False
+        self._recoded = False
+        self.request_id = request_id
+        self.keep_alive = keep and request.keep_alive and self._http11
+        self.started = False
+        self.broken = False
+        self.why = b""
+
+    def written(self) -> Written:
+        """For aiohttp, when everything has been written."""
+        return Written(keep_alive=self.keep_alive)
+
+    def attach(self, connection: Connection | None) -> None:
+        self._wire.feed = connection
+        if connection is not None and self._wire.writing_paused:
+            connection.writing_paused = True
+            connection.transport.pause_reading()
+
+    def start(self, head: Head, relay: Relay) -> None:
+        """Writes the head and lets `relay` pass on what it holds and all that follows.
+
+        Verbatim, framing included, where the server's framing suits the client's connection; else the payload alone,
+        framed anew: for HTTP/1.0 clients, for bodies that end with the connection, and for event streams that are not
+        chunked, because only between chunks can a comment or an error of ours be put.
+        """
+        if self.started:
+            prefix = b""
+        else:
+            prefix = self._head(head.status, head.reason, head.end_to_end, head)
+        self.started = True
+        if self._http11 and (head.framing == CHUNKED or (head.length >= 0 and not head.event_stream)):
+            self._chunked = head.framing == CHUNKED
+            relay.pass_on(self._transport.write, prefix)
+            return
+        self._recoded = True
+        self._transport.write(prefix)
+        relay.recode(self._payload if self._http11 else self._transport.write)
+
+    def _head(self, status: int, reason: bytes, lines: bytes, head: Head | None) -> bytes:
+        if head is None or head.event_stream or head.framing == CHUNKED or head.length < 0:
+            self._chunked = self._http11
+            framing = b"Transfer-Encoding: chunked\r\n" if self._http11 else b""
+        else:
+            framing = b"Content-Length: %d\r\n" % head.length
+        if head is None or head.event_stream:
+            # Tells nginx and its like not to gather events (their proxy buffering).
+            framing += b"X-Accel-Buffering: no\r\n"
+        return self._lines(status, reason, lines, framing)
+
+    def _lines(self, status: int, reason: bytes, lines: bytes, framing: bytes) -> bytes:
+        return b"HTTP/1.1 %d %b\r\n%b%b%bx-request-id: %b\r\n%b\r\n" % (
+            status,
+            reason,
+            lines,
+            framing,
+            self.why,
+            self.request_id.encode(),
+            b"" if self.keep_alive else b"Connection: close\r\n",
+        )
+
+    def _payload(self, payload: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(payload), payload))
+
+    def send_whole(self, answer: Answer) -> None:
+        """Writes a complete answer, its length known, in one write."""
+        head = answer.head
+        self.started = True
+        framing = b"Content-Length: %d\r\n" % len(answer.body) if head.status not in (204, 304) else b""
+        self._transport.write(self._lines(head.status, head.reason, head.end_to_end, framing) + answer.body)
+
+    def ping(self, relay: Relay) -> None:
+        if not self.started:
+            self.started = True
+            self._transport.write(self._head(200, b"OK", STREAM_HEAD, None))
+        if self._chunked:
+            self._payload(PING)
+        elif not self._http11:
+            self._transport.write(PING)
+        else:
+            return
+        relay.spoke()
+
+    def end(self) -> None:
+        """Everything of a streamed answer was passed on: the end of our own framing is due."""
+        if self._recoded and self._http11:
+            self._transport.write(LAST_CHUNK)
+
+    def break_off(self, error: GatewayError, *, clean: bool) -> None:
+        """Ends a started answer that can't be completed.
+
+        Between two events the client can be told; inside of one, or of a plain body, the only honest end is none.
+        """
+        self.broken = True
+        self.keep_alive = False
+        if clean and (self._chunked or not self._http11):
+            message = f"{error.message} (request id: {self.request_id})"
+            event = b"data: %b\n\n" % error_object(message, error.type, error.param, error.code)
+            if self._http11:
+                self._payload(event)
+                self._transport.write(LAST_CHUNK)
+            else:
+                self._transport.write(event)
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+
+class ClientWire(web.RequestHandler):
+    """aiohttp's connection of a client. `feed` is the server connection whose answer is on its way to this client."""
+
+    __slots__ = ("_gone", "feed", "head_bytes", "head_since")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.feed: Connection | None = None
+        # Since when a request's head is incomplete, on the loop's clock (0: it is not), and its bytes so far.
+        self.head_since = 0.0
+        self.head_bytes = 0
+        self._gone: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._gone is not None:
+            return
+        super().data_received(data)
+        if self._request_in_progress or self._messages:
+            self.head_since = 0.0
+            return
+        self.head_bytes += len(data)
+        if not self.head_since:
+            self.head_since = self._loop.time()
+            self.head_bytes = len(data)
+        if self.head_bytes > MAX_HEAD_BYTES:
+            self.refuse_head(header_too_large())
+
+    def refuse(self, error: GatewayError, request_id: str) -> "Refused":
+        """Answers a request that was not read to its end; the connection ends behind the answer."""
+        self.head_since = 0.0
+        if self.transport is not None:
+            status, headers, body = render(error, request_id)
+            lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items())
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (status, REASONS[status], lines, len(body), body)
+            )
+        return Refused(self)
+
+    def refuse_head(self, error: GatewayError) -> None:
+        """The same for a request whose head will never be complete, so that there is no handler to return from."""
+        self._loop.create_task(self.refuse(error, new_id()).write_eof())
+
+    async def linger(self) -> None:
+        """Drops what the client still sends, until it closes or LINGER_SECONDS are over; then closes.
+
+        Closing while bytes are unread resets the connection, and the answer could be lost before the client reads it.
+        """
+        self._gone = self._loop.create_future()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._gone
+        except TimeoutError:
+            self.force_close()
+
+    def eof_received(self) -> None:
+        # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a client that
+        # was killed looks like this.
+        if self._request_in_progress and self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        feed = self.feed
+        if feed is not None:
+            self.feed = None
+            feed.client_gone()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        feed = self.feed
+        if feed is not None and not feed.closed:
+            feed.writing_paused = True
+            feed.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        feed = self.feed
+        if feed is not None and not feed.closed:
+            feed.writing_paused = False
+            feed.transport.resume_reading()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
+        return self.refuse(unreadable(status, exc), new_id())
+
+
+class Refused(Written):
+    """What a handler gives back when `ClientWire.refuse` has written the answer."""
+
+    def __init__(self, wire: ClientWire) -> None:
+        super().__init__(keep_alive=False)
+        self._wire = wire
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        await self._wire.linger()
+
+
+def header_too_large() -> InvalidRequest:
+    return InvalidRequest(
+        f"the request's head is larger than {MAX_HEAD_BYTES} bytes, or a header than {MAX_LINE_BYTES}",
+        status=431,
+        code="header_too_large",
+    )
+
+
+def unreadable(status: int, exc: BaseException | None) -> GatewayError:
+    """What aiohttp's parser refused. Never repeats the client's bytes."""
+    if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
+        return header_too_large()
+    if status < 500:
+        return InvalidRequest("the request is not valid HTTP/1.x", status=status, code="bad_request")
+    return Internal("the gateway failed")

@@ -1,0 +1,131 @@
+"""Bodies of the OpenAI API: what is checked before a request goes on, and the model list.
+
+Only what octoroute 1.0 promised to check is checked. Everything else, known or not, goes to the server as it came: the
+server knows its own parameters better than a gateway does.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from octoroute.errors import InvalidRequest
+
+# (field, lowest, highest, whether the lowest is itself allowed)
+RANGES: Final = (
+    ("temperature", 0.0, 2.0, True),
+    ("top_p", 0.0, 1.0, False),
+    ("presence_penalty", -2.0, 2.0, True),
+    ("frequency_penalty", -2.0, 2.0, True),
+)
+# Their content must say something; an assistant's or a tool's may be empty.
+SPEAKERS: Final = ("user", "system", "developer")
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The body as an object. Raises InvalidRequest."""
+    try:
+        fields = orjson.loads(body)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f"the body must be a JSON object, not {_json_type(fields)}", code="invalid_json")
+    return fields
+
+
+def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int) -> None:
+    """Checks the messages and numbers of a chat request. `null` means absent. Raises InvalidRequest with `param`."""
+    messages = fields.get("messages")
+    if messages is None:
+        raise InvalidRequest("messages is missing", param="messages", code="missing_required_parameter")
+    if not isinstance(messages, list):
+        raise InvalidRequest(f"messages must be an array, not {_json_type(messages)}", param="messages")
+    if not messages:
+        raise InvalidRequest("messages must not be empty", param="messages")
+    if len(messages) > max_messages:
+        raise InvalidRequest(
+            f"messages has {len(messages)} entries; at most {max_messages} are allowed", param="messages"
+        )
+    chars = 0
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest(
+                f"messages[{at}] must be an object, not {_json_type(message)}", param=f"messages[{at}]"
+            )
+        content = message.get("content")
+        if isinstance(content, str):
+            chars += len(content)
+            blank = not content or content.isspace()
+        elif isinstance(content, list):
+            texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+            chars += sum(len(text) for text in texts if isinstance(text, str))
+            blank = len(texts) == len(content) and all(not isinstance(text, str) or not text.strip() for text in texts)
+        elif content is None:
+            blank = True
+        else:
+            raise InvalidRequest(
+                f"messages[{at}].content must be a string or an array, not {_json_type(content)}",
+                param=f"messages[{at}].content",
+            )
+        if blank and message.get("role") in SPEAKERS:
+            raise InvalidRequest(
+                f"messages[{at}].content must not be blank for the role {message['role']}",
+                param=f"messages[{at}].content",
+            )
+    if chars > max_content_chars:
+        raise InvalidRequest(
+            f"the messages hold {chars} characters; at most {max_content_chars} are allowed", param="messages"
+        )
+    check_numbers(fields)
+
+
+def check_numbers(fields: dict[str, Any]) -> None:
+    """Checks the numbers whose ranges OpenAI's API fixes. Raises InvalidRequest with `param`."""
+    for name, low, high, closed in RANGES:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidRequest(f"{name} must be a number, not {_json_type(value)}", param=name)
+        # Written so that NaN fails too.
+        if not (low <= value <= high and (closed or value > low)):
+            allowed = f"{low:g} to {high:g}" if closed else f"above {low:g}, up to {high:g}"
+            raise InvalidRequest(f"{name} is {value}; allowed: {allowed}", param=name)
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = fields.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidRequest(f"{name} must be an integer, not {_json_type(value)}", param=name)
+        if value <= 0:
+            raise InvalidRequest(f"{name} is {value}; allowed: 1 or more", param=name)
+    stream = fields.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
+
+
+def model_list(tiers: Iterable[str], endpoints: Iterable[str]) -> bytes:
+    """The body of GET /v1/models: `auto` and the tiers, then the endpoint names, each once."""
+    entries = [_model(name, "octoroute") for name in ("auto", *tiers)]
+    entries += [_model(name, "user") for name in dict.fromkeys(endpoints)]
+    return orjson.dumps({"object": "list", "data": entries})
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"

@@ -1,0 +1,113 @@
+"""compile(config, state, previous) -> Snapshot: everything a request needs to be decided and placed, frozen.
+
+A reload makes a new snapshot and swaps one reference; a request keeps the one it began with. Endpoints that stay keep
+their live state, which belongs to their identity and not to the snapshot.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from octoroute._state import FleetState
+from octoroute.balance.endpoint import Endpoint, EndpointSpec
+from octoroute.balance.group import Group
+from octoroute.config import Config, Model
+from octoroute.exchange import TIERS, Target
+from octoroute.routing.decide import RoutingTable, build_table
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms the requests of a tier are tried."""
+
+    attempts: int
+    timeout_ns: int  # of one attempt: for the whole of a plain answer, for the first event of a stream
+    idle_ns: int  # longest silence inside a stream
+    backoff_s: float
+    failures: int  # consecutive, then an endpoint is unhealthy
+    retry_after_s: int  # what a client is told when no endpoint is healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`groups` has one group per tier and one per endpoint name; they share the endpoints."""
+
+    config: Config
+    endpoints: tuple[Endpoint, ...]
+    groups: Mapping[Target, Group]
+    routing: RoutingTable
+    terms: Mapping[str, Terms]
+
+
+def compile_snapshot(
+    config: Config, state: FleetState, *, worker: int = 0, previous: Snapshot | None = None
+) -> Snapshot:
+    """The snapshot of a config. Endpoints that `previous` has too are the same objects if nothing about them changed."""
+    known = {endpoint.spec: endpoint for endpoint in previous.endpoints} if previous else {}
+    endpoints = tuple(
+        known.get(spec) or Endpoint(spec, state, worker=worker) for spec in endpoint_specs(config)
+    )
+    members: dict[Target, list[Endpoint]] = {Target(tier): [] for tier in TIERS}
+    for endpoint in endpoints:
+        members[Target(endpoint.spec.tier)].append(endpoint)
+        members.setdefault(Target(endpoint.spec.tier, endpoint.spec.name), []).append(endpoint)
+    routing = config.routing
+    return Snapshot(
+        config=config,
+        endpoints=endpoints,
+        groups={
+            target: Group(
+                target.tier,
+                group,
+                state,
+                slow_start_seconds=config.health.slow_start_seconds,
+            )
+            for target, group in members.items()
+        },
+        routing=build_table(
+            [(endpoint.spec.tier, endpoint.spec.name, endpoint.spec.priority) for endpoint in endpoints],
+            strategy=routing.strategy,
+            default_importance=routing.default_importance,
+            router_tier=routing.router_tier,
+            aliases=routing.aliases,
+        ),
+        terms={tier: _terms(config, config.timeout_s(tier)) for tier in TIERS},
+    )
+
+
+def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:
+    """The endpoints of a config, in the order of the file. Exact duplicates are told apart by their ordinal."""
+    seen: dict[tuple[str, str, str], int] = {}
+    for tier in TIERS:
+        for model in config.models.of(tier):
+            identity = (tier, model.name, model.base_url)
+            ordinal = seen[identity] = seen.get(identity, -1) + 1
+            yield _spec(tier, model, ordinal)
+
+
+def _spec(tier: str, model: Model, ordinal: int) -> EndpointSpec:
+    return EndpointSpec(
+        tier=tier,
+        name=model.name,
+        model=model.model or model.name,
+        base_url=model.base_url,
+        max_tokens=model.max_tokens,
+        temperature=model.temperature,
+        weight=model.weight,
+        priority=model.priority,
+        kind=model.kind,
+        api_key=model.api_key.get_secret_value(),
+        max_in_flight=model.max_in_flight,
+        tls_verify=model.tls_verify,
+        ordinal=ordinal,
+    )
+
+
+def _terms(config: Config, timeout_s: float) -> Terms:
+    return Terms(
+        attempts=config.retry.attempts,
+        timeout_ns=int(timeout_s * 1e9),
+        idle_ns=int(config.timeouts.stream_idle_seconds * 1e9),
+        backoff_s=config.retry.backoff_seconds,
+        failures=config.health.failures,
+        retry_after_s=max(1, round(config.health.interval_seconds)),
+    )

@@ -1,0 +1,48 @@
+"""A complete answer of a model server, kept back until it is clear that the client shall have it."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+import orjson
+
+from octoroute._http1 import Head
+from octoroute.upstream.connection import Connection
+
+# What a server says of itself may hold an address of the network behind the gateway.
+ADDRESS = re.compile(r"https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9a-fA-F:]{3,}\](?::\d+)?|\b[\w.-]+:\d{2,5}\b")
+MESSAGE_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` is the payload, without framing."""
+
+    head: Head
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        return self.head.status
+
+    @classmethod
+    def held_by(cls, connection: Connection) -> Self:
+        return cls(connection.head, connection.held_payload())
+
+
+def server_message(answer: Answer) -> str:
+    """What the server said went wrong, without addresses, or "" if it can't be told.
+
+    Shapes: `{"error": {"message"}}` (llama.cpp, vLLM), `{"error": "text"}` (TGI, vLLM's 401), `{"message"}`
+    (SGLang), `{"detail"}` (FastAPI).
+    """
+    try:
+        value = orjson.loads(answer.body)
+    except ValueError:
+        return ""
+    for key in ("error", "message", "detail"):
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+    if not isinstance(value, str):
+        return ""
+    return ADDRESS.sub("[address]", value)[:MESSAGE_CHARS]

@@ -1,0 +1,198 @@
+"""One connection to a model server: sends a request, judges the beginning of the answer, lets the rest flow.
+
+Built on the compiled relay (octoroute._relay), which carries the bytes; here are the turning points only. What came of
+an exchange is its verdict; what to do about it is decided in forward.py.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+
+from octoroute._http1 import Head
+from octoroute._relay import Relay
+
+if TYPE_CHECKING:
+    from octoroute.upstream.pool import Pool
+
+# Up to here an answer that is no event stream is kept back until it is complete, so that a server that dies in the
+# middle of it can be replaced unseen; a larger one flows.
+HOLD_BYTES = 65_536
+CHUNKED = 2
+RETRYABLE = frozenset((429, 500, 502, 503, 504))
+
+
+class Verdict(Enum):
+    """What came of an exchange."""
+
+    WHOLE = "whole"  # the complete answer is held; nothing went to the client
+    STREAMED = "streamed"  # the complete answer went to the client
+    FAILED = "failed"  # no answer, nothing went to the client
+    TIMEOUT = "timeout"  # the same: it did not come in time
+    BROKEN = "broken"  # a part of an answer went to the client, the rest never came
+    GONE = "gone"  # the client left
+
+
+class ClientSide(Protocol):
+    """What a connection needs of the client's side (server/downstream.py)."""
+
+    def start(self, head: Head, relay: Relay) -> None:
+        """The answer goes out from here: write the head and let `relay` pass on what it holds and what follows."""
+
+    def ping(self, relay: Relay) -> None:
+        """Say something harmless: the client has heard nothing for a while."""
+
+    @property
+    def started(self) -> bool:
+        """Whether a head has been written."""
+
+
+class Connection(Relay):
+    """`ask` starts an exchange and returns the future of its verdict. `reason` says what went wrong, for the log."""
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__()
+        self.pool = pool
+        self.client: ClientSide | None = None
+        self.verdict: asyncio.Future[Verdict] | None = None
+        self.reason = ""
+        self.was_reused = False
+        self.carried_stream = False
+        self.idle_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.pool.label} {'closed' if self.closed else 'open'} {self.reason}>"
+
+    def ask(
+        self, request: Sequence[bytes], client: ClientSide, deadline_ns: int, idle_ns: int, ping_ns: int
+    ) -> asyncio.Future[Verdict]:
+        """Writes the request (pieces of head and body). Times are in nanoseconds, `deadline_ns` on the monotonic clock."""
+        self.client = client
+        self.reason = ""
+        self.verdict = verdict = asyncio.get_running_loop().create_future()
+        self.deadline_ns = deadline_ns
+        self.idle_ns = idle_ns
+        self.ping_ns = ping_ns
+        self.begin()
+        self.transport.writelines(request)
+        return verdict
+
+    def settle(self, verdict: Verdict, reason: str = "") -> None:
+        """Ends the exchange. The first verdict counts."""
+        future = self.verdict
+        if future is None:
+            return
+        self.verdict = None
+        self.reason = reason
+        self.client = None
+        if not future.done():
+            future.set_result(verdict)
+
+    # Turning points, called by the relay.
+
+    def on_held(self) -> None:
+        head = self.head
+        if head.event_stream and head.status == 200:
+            self.carried_stream = True
+            if self._lives():
+                self._start()
+        elif self.framing.done:
+            self.settle(Verdict.WHOLE)
+        elif self.held_size > HOLD_BYTES:
+            if head.status in RETRYABLE:
+                self.settle(Verdict.FAILED, f"status {head.status}")
+            else:
+                self.ping_ns = 0
+                self._start()
+
+    def _lives(self) -> bool:
+        """Whether the held beginning of an event stream is worth sending: a first data event that is no error."""
+        payload = self.held_payload()
+        event = first_data_event(payload)
+        if event is None:
+            if self.framing.done:
+                # A complete stream without any event is an odd answer, but it is the server's answer.
+                return True
+            return self.held_size > HOLD_BYTES
+        if b'"error"' in event and is_error_event(event):
+            self.settle(Verdict.FAILED, "error event")
+            return False
+        return True
+
+    def _start(self) -> None:
+        client = self.client
+        assert client is not None
+        client.start(self.head, self)
+        if self.complete:
+            self.settle(Verdict.STREAMED)
+
+    def on_end(self) -> None:
+        self.settle(Verdict.STREAMED)
+
+    def on_failure(self, reason: str) -> None:
+        self.settle(Verdict.BROKEN if self.flowing else Verdict.FAILED, reason)
+
+    def on_overdue(self) -> None:
+        if self.flowing:
+            self.settle(Verdict.BROKEN, "the client stopped reading" if self.writing_paused else "stalled")
+        else:
+            self.settle(Verdict.TIMEOUT, "no answer in time")
+
+    def on_quiet(self) -> None:
+        if self.client is not None and self.clean:
+            self.client.ping(self)
+
+    def on_idle_lost(self) -> None:
+        self.pool.lost(self)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the connection ended before any byte of an answer came."""
+        return self.closed and self.head is None and not self.unparsed
+
+    def client_gone(self) -> None:
+        """The client left: nobody wants the answer, so the server is told at once by closing."""
+        self.settle(Verdict.GONE, "client gone")
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection now; bytes not yet written are dropped."""
+        self.finish()
+        if not self.closed:
+            self.transport.abort()
+
+    def release(self) -> None:
+        """After an exchange: back to the pool if the connection is fit for another, else closed."""
+        fit = self.complete and self.reusable and not self.closed
+        self.finish()
+        if fit and not self.transport.is_closing():
+            self.rest()
+            self.pool.give(self)
+        else:
+            self.close()
+
+
+def first_data_event(payload: bytes) -> bytes | None:
+    """The first event of an event stream's beginning that has a `data` line, if it is complete."""
+    at = 0
+    while True:
+        ends = [(end, len(mark)) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (end := payload.find(mark, at)) >= 0]
+        if not ends:
+            return None
+        end, length = min(ends)
+        event = payload[at:end]
+        if event.startswith(b"data") or b"\ndata" in event or b"\rdata" in event:
+            return event
+        at = end + length
+
+
+def is_error_event(event: bytes) -> bool:
+    """Whether an event's data is an object that is an error and no part of an answer."""
+    data = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and bool(value.get("error")) and "choices" not in value

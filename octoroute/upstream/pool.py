@@ -1,0 +1,147 @@
+"""Connections to one endpoint: opens them, keeps idle ones, knows when an idle one is no longer safe to use.
+
+llama.cpp and uvicorn close idle connections after 5 s; a request sent at that moment is lost. So an idle connection is
+dropped before that. llama.cpp also closes after every event stream, whatever its head says: that is learnt here.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from octoroute.errors import UpstreamFailed, UpstreamTimeout
+from octoroute.upstream.connection import Connection
+
+IDLE_SECONDS = 4.0
+MAX_IDLE = 256
+# A connection that carried an event stream and is still open after this long is one that the server keeps.
+PROBATION_SECONDS = 1.0
+# What was learnt about closing after streams is doubted after this long: the server may have been replaced.
+RELEARN_SECONDS = 300.0
+
+
+class Clock(Protocol):
+    def __call__(self) -> float: ...
+
+
+class Pool:
+    """`take` an idle connection or `connect` a new one; `give` it back; `expire` now and then."""
+
+    def __init__(self, base_url: str, *, tls_verify: bool, connect_s: float, clock: Clock) -> None:
+        parts = urlsplit(base_url)
+        self.label = base_url
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = _tls(tls_verify) if parts.scheme == "https" else None
+        self.connect_s = connect_s
+        self.clock = clock
+        self.idle: list[Connection] = []
+        self.probation: deque[Connection] = deque()
+        self.after_stream: Literal["unknown", "closes", "keeps"] = "unknown"
+        self.learnt_at = 0.0
+        self.opened = 0
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.label} idle={len(self.idle)} probation={len(self.probation)} opened={self.opened}>"
+
+    def take(self) -> Connection | None:
+        """The idle connection that was used last, or None."""
+        now = self.clock()
+        if self.probation:
+            self._pass_probation(now)
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since < IDLE_SECONDS and not connection.transport.is_closing():
+                connection.was_reused = True
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises UpstreamTimeout or UpstreamFailed; `detail` has the address, for the log only."""
+        loop = asyncio.get_running_loop()
+        self.opened += 1
+        try:
+            async with asyncio.timeout(self.connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self),
+                    self.host,
+                    self.port,
+                    ssl=self.tls,
+                    server_hostname=self.host if self.tls else None,
+                )
+        except TimeoutError:
+            raise UpstreamTimeout("the server could not be reached in time", detail=f"connect {self.label}: timeout") from None
+        except (OSError, ssl.SSLError) as error:
+            raise UpstreamFailed("the server could not be reached", detail=f"connect {self.label}: {error}") from None
+        return connection
+
+    def give(self, connection: Connection) -> None:
+        """Takes back a connection whose answer was complete."""
+        now = self.clock()
+        connection.idle_since = now
+        if self.closed:
+            connection.close()
+        elif not connection.carried_stream or self.after_stream == "keeps":
+            self._keep(connection)
+        elif self.after_stream == "closes" and now - self.learnt_at < RELEARN_SECONDS:
+            connection.close()
+        elif len(self.probation) < MAX_IDLE:
+            self.probation.append(connection)
+        else:
+            connection.close()
+
+    def lost(self, connection: Connection) -> None:
+        """An idle connection was closed by the server."""
+        if connection in self.probation:
+            self.probation.remove(connection)
+            self.learn_that_it_closes()
+        elif connection in self.idle:
+            self.idle.remove(connection)
+
+    def learn_that_it_closes(self) -> None:
+        """A connection did not outlive an event stream."""
+        self.after_stream = "closes"
+        self.learnt_at = self.clock()
+
+    def expire(self) -> None:
+        """Closes what has been idle for too long. To be called about once a second."""
+        now = self.clock()
+        self._pass_probation(now)
+        fresh = []
+        for connection in self.idle:
+            if now - connection.idle_since < IDLE_SECONDS:
+                fresh.append(connection)
+            else:
+                connection.close()
+        self.idle[:] = fresh
+
+    def close(self) -> None:
+        """Closes every idle connection; those in use are closed when they come back."""
+        self.closed = True
+        for connection in (*self.idle, *self.probation):
+            connection.close()
+        self.idle.clear()
+        self.probation.clear()
+
+    def _keep(self, connection: Connection) -> None:
+        if len(self.idle) >= MAX_IDLE:
+            connection.close()
+        else:
+            self.idle.append(connection)
+
+    def _pass_probation(self, now: float) -> None:
+        while self.probation and now - self.probation[0].idle_since >= PROBATION_SECONDS:
+            self.after_stream = "keeps"
+            self._keep(self.probation.popleft())
+
+
+def _tls(verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

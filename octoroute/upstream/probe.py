@@ -1,0 +1,146 @@
+"""Asks every endpoint now and then whether it works: `GET {base_url}/models`, with a look at what comes back.
+
+A slow answer is no proof of death: a llama.cpp server in the middle of a burst answers nobody for seconds while its
+streams flow. So a probe that does not come back in time counts only where nothing else came from that endpoint either.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from octoroute._http1 import Head
+from octoroute._relay import Relay
+from octoroute.balance.breaker import record_probe
+from octoroute.balance.endpoint import Endpoint
+from octoroute.errors import UpstreamFailed
+from octoroute.snapshot import Snapshot
+from octoroute.upstream.connection import Connection, Verdict
+from octoroute.upstream.forward import Site
+
+log = logging.getLogger(__name__)
+
+MAX_CONCURRENT = 64
+# After a crash of the probing itself, seconds.
+RESTART_BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+class Nowhere:
+    """The client's side of a probe: there is none. A list of models beyond the held size is still a list of models."""
+
+    started = False
+
+    def start(self, head: Head, relay: Relay) -> None:  # noqa: ARG002
+        relay.pass_on(self._drop, b"")
+
+    def ping(self, relay: Relay) -> None: ...
+
+    def _drop(self, data: bytes) -> None: ...
+
+
+class Prober:
+    """`run` probes for ever. `failures` counts crashes of the probing itself, for /health."""
+
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], sites: Mapping[Endpoint, Site], active: set[Connection]
+    ) -> None:
+        self.snapshot = snapshot
+        self.sites = sites
+        self.active = active
+        self.failures = 0
+        self.running = False
+
+    async def run(self) -> None:
+        """Probes all endpoints each `health.interval_seconds`; a crash is logged, counted and followed by a restart."""
+        crashes = 0
+        while True:
+            try:
+                self.running = True
+                await self.round()
+                crashes = 0
+                await asyncio.sleep(self.snapshot().config.health.interval_seconds)
+            except Exception:
+                self.running = False
+                self.failures += 1
+                wait = RESTART_BACKOFF[min(crashes, len(RESTART_BACKOFF) - 1)]
+                crashes += 1
+                log.exception("probing the endpoints failed; again in %g s", wait)
+                await asyncio.sleep(wait)
+
+    async def round(self) -> None:
+        """Probes all endpoints at the same time, MAX_CONCURRENT at most."""
+        snapshot = self.snapshot()
+        gate = asyncio.Semaphore(MAX_CONCURRENT)
+
+        async def one(endpoint: Endpoint) -> None:
+            async with gate:
+                await self.probe(endpoint)
+
+        async with asyncio.TaskGroup() as tasks:
+            for endpoint in snapshot.endpoints:
+                tasks.create_task(one(endpoint))
+
+    async def probe(self, endpoint: Endpoint) -> None:
+        """Probes one endpoint and books the result."""
+        config = self.snapshot().config.health
+        site = self.sites.get(endpoint)
+        if site is None:
+            return
+        began = time.monotonic()
+        problem, silent = await self._ask(endpoint, config.path, config.timeout_seconds)
+        now = time.monotonic()
+        if problem and silent and endpoint.last_activity > began - config.timeout_seconds:
+            log.debug("%s is slow to answer probes, but its streams flow", endpoint)
+            return
+        was = endpoint.healthy
+        record_probe(endpoint, not problem, now=now, failures=config.failures, successes=config.successes)
+        if endpoint.healthy != was:
+            log.warning("%s is %s%s", endpoint, "healthy" if endpoint.healthy else "unhealthy", problem and f": {problem}")
+        elif problem:
+            log.info("%s failed a probe: %s", endpoint, problem)
+
+    async def _ask(self, endpoint: Endpoint, path: str, timeout_s: float) -> tuple[str, bool]:
+        """What is wrong ("" if nothing is), and whether the endpoint merely stayed silent."""
+        site = self.sites[endpoint]
+        connection: Connection | None = None
+        try:
+            connection = await site.pool.connect()
+            self.active.add(connection)
+            deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+            verdict = await connection.ask((site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0)
+            if verdict is Verdict.WHOLE:
+                return judge(connection.head.status, connection.held_payload()), False
+            if verdict is Verdict.STREAMED:
+                return "" if connection.head.status == 200 else f"status {connection.head.status}", False
+            return connection.reason, verdict is Verdict.TIMEOUT
+        except UpstreamFailed as error:
+            return error.detail, False
+        finally:
+            if connection is not None:
+                self.active.discard(connection)
+                connection.close()
+
+
+def judge(status: int, body: bytes) -> str:
+    """What is wrong with an answer to a probe, "" if nothing is.
+
+    LM Studio answers 200 to any route it does not know, so the body has to be a list of models, unless it is empty as
+    that of vLLM's /health is.
+    """
+    if not 200 <= status < 300:
+        return f"status {status}"
+    if not body:
+        return ""
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return "the answer is not JSON"
+    if not isinstance(value, dict):
+        return "the answer is not an object"
+    if "error" in value:
+        return "the answer is an error"
+    if "data" in value or "models" in value or value.get("status") in ("ok", "OK", "healthy"):
+        return ""
+    return "the answer is no list of models"

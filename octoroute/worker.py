@@ -1,0 +1,70 @@
+"""One worker: an event loop, a gateway, a server on the given sockets; ends when told to, its requests finished."""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Sequence
+
+import uvloop
+
+from octoroute._state import FleetState
+from octoroute.config import Config
+from octoroute.gateway import Gateway
+from octoroute.server.app import Api
+from octoroute.server.reading import seed_ids
+
+log = logging.getLogger(__name__)
+
+EXIT_FATAL = 70
+
+
+def run_worker(config: Config, state: FleetState, number: int, sockets: Sequence[socket.socket]) -> int:
+    """Serves until SIGTERM, or until a fatal error; the exit code."""
+    seed_ids()
+    return uvloop.run(_serve(config, state, number, sockets))
+
+
+async def _serve(config: Config, state: FleetState, number: int, sockets: Sequence[socket.socket]) -> int:
+    loop = asyncio.get_running_loop()
+    gateway = Gateway(config, state, worker=number)
+    api = Api(gateway)
+    gateway.housekeeping.append(api.sweep)
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    gateway.on_fatal = lambda: end(EXIT_FATAL)
+    loop.add_signal_handler(signal.SIGTERM, end, 0)
+    context = _tls(config)
+    servers = [await loop.create_server(api, sock=sock, ssl=context) for sock in sockets]
+    gateway.start()
+    log.debug("worker %d serves", number)
+    code = await stop
+    await _drain(api, servers, config.server.drain_seconds)
+    await gateway.close()
+    return code
+
+
+async def _drain(api: Api, servers: Sequence[asyncio.Server], seconds: float) -> None:
+    """Accepts nothing new, lets what runs come to its end, for at most `seconds`."""
+    for server in servers:
+        server.close()
+    api.drain()
+    try:
+        async with asyncio.timeout(seconds):
+            await api.idle()
+    except TimeoutError:
+        log.warning("%d connections were still busy after %g s and are cut", len(api.connections), seconds)
+    await api.shutdown(0)
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if not config.server.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    return context
