@@ -26,6 +26,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/chat/completions": {"POST": completions.complete},
     "/v1/models": {"GET": admin.models},
     "/health": {"GET": admin.health},
+    "/metrics": {"GET": admin.metrics},
 }
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
