@@ -7,10 +7,9 @@ overridden by the package's Python (upstream/connection.py), and none of them is
 Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from octoroute._gaps cimport Gaps
 from octoroute._http1 cimport CHUNKED, Framing, Head, UNTIL_CLOSE, parse_head
 
 from octoroute._http1 import Malformed
@@ -26,20 +25,6 @@ cdef enum:
 cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is larger flows as it comes
 cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
 cdef int MAX_INFORMATIONAL = 8             # 1xx heads before an answer
-
-cdef double[32] gap_bounds
-cdef int gap_count = 0
-
-
-def set_gap_bounds(bounds):
-    """Upper bounds, seconds, ascending, of the histogram that `gaps` fills: at most 31."""
-    global gap_count
-    if len(bounds) > 31:
-        raise ValueError("at most 31 bounds")
-    gap_count = len(bounds)
-    for i in range(gap_count):
-        gap_bounds[i] = bounds[i]
-
 
 cdef inline long long clock_ns() noexcept:
     cdef timespec now
@@ -71,12 +56,12 @@ cdef class Relay:
     cdef public long long ping_ns         # silence towards the client after which on_quiet() is called; 0: never
     cdef readonly bint clean              # what the client got ends with a complete event: more may follow from elsewhere
     cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
-    cdef double gap_sum
-    cdef unsigned int[32] gap_counts
+    cdef readonly Gaps gaps
     cdef object __weakref__
 
     def __init__(self):
         self.framing = Framing()
+        self.gaps = Gaps()
         self.held = []
         self.unparsed = b""
         self.phase = IDLE
@@ -121,8 +106,7 @@ cdef class Relay:
         self.bytes_out = 0
         self.tail = self.tail_before = None
         self.writing_paused = False
-        self.gap_sum = 0.0
-        memset(self.gap_counts, 0, sizeof(self.gap_counts))
+        self.gaps.reset()
 
     def pass_on(self, write, bytes prefix):
         """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes to `write`."""
@@ -190,11 +174,6 @@ cdef class Relay:
         """Whether bytes of the answer have gone to the client, so that no other answer can take its place."""
         return self.phase == PASS or self.phase == RECODE
 
-    def gaps(self):
-        """(native uint32 per bucket, one more than there are bounds; sum in seconds) of the time between reads."""
-        counts = PyBytes_FromStringAndSize(<char *>self.gap_counts, (gap_count + 1) * sizeof(unsigned int))
-        return counts, self.gap_sum
-
     def spoke(self):
         """The client was written something that is not the server's (a keep-alive comment)."""
         self.out_ns = clock_ns()
@@ -209,22 +188,6 @@ cdef class Relay:
         self.out_ns = now
         self.clean = clean
         self.write(data)
-
-    cdef void tick(self, long long now, long long chunks_before) noexcept:
-        """Books the gap since the last read: once for the read, and nil for each further chunk that came with it."""
-        cdef double gap = (now - self.last_ns) * 1e-9
-        cdef long long more = self.framing.chunks - chunks_before - 1
-        cdef int i = 0
-        while i < gap_count and gap > gap_bounds[i]:
-            i += 1
-        self.gap_counts[i] += 1
-        self.gap_sum += gap
-        if more > 0:
-            self.gap_counts[0] += more
-
-    cdef keep_tail(self, bytes data):
-        self.tail_before = self.tail
-        self.tail = data
 
     # asyncio.Protocol
 
@@ -243,9 +206,9 @@ cdef class Relay:
             except Malformed as error:
                 self.fail(f"malformed: {error}")
                 return
-            self.tick(now, before)
+            self.gaps.note((now - self.last_ns) * 1e-9, self.framing.chunks - before)
             self.last_ns = now
-            self.keep_tail(data)
+            self.tail_before, self.tail = self.tail, data
             if payload is not None:
                 data = b"".join(payload)
                 used = len(data)
@@ -344,7 +307,7 @@ cdef class Relay:
                 self.held_settled = self.held_bytes + settled
             self.held.append(data)
             self.held_bytes += used
-            self.keep_tail(data)
+            self.tail_before, self.tail = self.tail, data
             if not self.first_ns:
                 self.first_ns = self.last_ns
         self.on_held()

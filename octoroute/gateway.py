@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from octoroute._relay import set_gap_bounds
+from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint
 from octoroute.config import Config

@@ -193,7 +193,7 @@ class Forwarder:
         outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9
         outcome.bytes_out = connection.bytes_out
         outcome.chunks = connection.framing.chunks
-        outcome.gap_counts, outcome.gap_sum_s = connection.gaps()
+        outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
         outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
         if verdict is Verdict.STREAMED:
             client.end()
