@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the schema of the config. `--check` only compares, and fails on a difference.
+"""Writes docs/configuration.md from the schema of the config. `--check` compares, and fails on a difference.
 
 The words about single keys stand in octoroute/config/schema.py; only the text around the tables is here.
 """
@@ -55,19 +55,19 @@ strategy = "hybrid"
 "gpt-4o" = "deep"
 ```
 
-- `octoroute config -o config.toml` writes a file to start from, with a comment for every key. More in `examples/`.
+- `octoroute config -o config.toml` writes a file to start from, with every key explained. See `examples/` too.
 - `octoroute check --config config.toml` tells all that is wrong with a file, or shows the servers in it.
-- Each tier needs at least one `[[models.TIER]]`. Servers with the highest priority share the tier's requests by
-  weight; the others are backups. A name may repeat inside a tier (replicas), never in two tiers.
+- Each tier needs at least one `[[models.TIER]]`. Servers of the highest priority share its requests by weight;
+  the others are backups. A name may repeat inside a tier (replicas), never in two tiers.
 - The names auto, fast, balanced and deep are octoroute's own, for endpoints and aliases alike.
 - A key that octoroute doesn't know is an error.
 
 ## Values from elsewhere
 
-Any text may be written as `"env:NAME"`, the environment variable NAME, or as `"file:PATH"`, the text of a file
-less the line break at its end. A relative PATH begins at the folder of the config file. A variable or file that
-is missing or empty is an error. This keeps secrets out of the config; a problem with such a value is told without
-showing it.
+Any text may be written as `"env:NAME"`, the environment variable NAME, or as `"file:PATH"`, the text of a
+file less the line break at its end. A relative PATH begins at the folder of the config file. A variable or file
+that is missing or empty is an error. This keeps secrets out of the config: problems with such a value are told
+without showing it.
 """
 
 NAMES: dict[KeyPath, str] = {

@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("check", "say whether the config is valid, and show the servers in it")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
     demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
+    demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
     return parser
 
 
@@ -107,7 +108,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from octoroute.demonstration import run
 
-    return run(arguments.port)
+    return run(arguments.port, once=arguments.once)
 
 
 def _config(arguments: argparse.Namespace) -> int:

