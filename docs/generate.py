@@ -55,9 +55,9 @@ strategy = "hybrid"
 "gpt-4o" = "deep"
 ```
 
-- `octoroute config -o config.toml` writes a file to start from, with every key explained. See `examples/` too.
+- `octoroute config -o config.toml` writes a file to start from, that explains every key. See `examples/` too.
 - `octoroute check --config config.toml` tells all that is wrong with a file, or shows the servers in it.
-- Each tier needs at least one `[[models.TIER]]`. Servers of the highest priority share its requests by weight;
+- Each tier needs at least one `[[models.TIER]]`. Servers of the highest priority share requests by weight,
   the others are backups. A name may repeat inside a tier (replicas), never in two tiers.
 - The names auto, fast, balanced and deep are octoroute's own, for endpoints and aliases alike.
 - A key that octoroute doesn't know is an error.
@@ -65,9 +65,9 @@ strategy = "hybrid"
 ## Values from elsewhere
 
 Any text may be written as `"env:NAME"`, the environment variable NAME, or as `"file:PATH"`, the text of a
-file less the line break at its end. A relative PATH begins at the folder of the config file. A variable or file
-that is missing or empty is an error. This keeps secrets out of the config: problems with such a value are told
-without showing it.
+file less the line break at its end. A relative PATH begins at the folder of the config file. A variable or
+file that is missing or empty is an error. This keeps secrets out of the config; problems with such a value
+are told without showing it.
 """
 
 NAMES: dict[KeyPath, str] = {

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octoroute import logs
-from octoroute.config import Observability
 from octoroute.errors import ConfigError
 from octoroute.logs import OFF, TRACE, Filter, JsonFormatter, StderrHandler, TextFormatter, parse_filter
 
@@ -102,13 +101,13 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield lambda: capsys.readouterr().err
-    logs.setup(Observability(), environ={})
+    logs.set_up(environ={})
     root.handlers[:] = handlers
     root.setLevel(level)
 
 
 def test_the_config_decides_without_a_filter(written: Callable[[], str]) -> None:
-    logs.setup(Observability(log_level="warn"), environ={})
+    logs.set_up("warn", environ={})
     logging.getLogger("octoroute.a").info("not this")
     logging.getLogger("octoroute.a").warning("this")
     (line,) = written().splitlines()
@@ -116,7 +115,7 @@ def test_the_config_decides_without_a_filter(written: Callable[[], str]) -> None
 
 
 def test_a_filter_overrides_the_config_module_by_module(written: Callable[[], str]) -> None:
-    logs.setup(Observability(), environ={"OCTOROUTE_LOG": "off,octoroute.loud=trace"})
+    logs.set_up(environ={"OCTOROUTE_LOG": "off,octoroute.loud=trace"})
     logging.getLogger("octoroute.quiet").critical("not this")
     logging.getLogger("octoroute.loud.part").log(TRACE, "this")
     (line,) = written().splitlines()
@@ -124,17 +123,17 @@ def test_a_filter_overrides_the_config_module_by_module(written: Callable[[], st
 
 
 def test_set_up_again_it_writes_each_line_once_and_forgets_the_old_filter(written: Callable[[], str]) -> None:
-    logs.setup(Observability(), environ={"OCTOROUTE_LOG": "octoroute.loud=trace"})
-    logs.setup(Observability(log_level="error", log_format="json"), environ={})
+    logs.set_up(environ={"OCTOROUTE_LOG": "octoroute.loud=trace"})
+    logs.set_up("error", "json", environ={})
     logging.getLogger("octoroute.loud").debug("not this")
     logging.getLogger("octoroute.loud").error("this")
     assert json.loads(written())["message"] == "this"
 
 
 def test_a_wrong_filter_changes_nothing(written: Callable[[], str]) -> None:
-    logs.setup(Observability(), environ={})
+    logs.set_up(environ={})
     with pytest.raises(ConfigError):
-        logs.setup(Observability(), environ={"OCTOROUTE_LOG": "loud"})
+        logs.set_up(environ={"OCTOROUTE_LOG": "loud"})
     logging.getLogger("octoroute").info("still here")
     assert written().endswith("still here\n")
 
@@ -144,7 +143,7 @@ def test_a_stream_that_is_closed_disturbs_nobody(
 ) -> None:
     closed = io.StringIO()
     monkeypatch.setattr(sys, "stderr", closed)
-    logs.setup(Observability(), environ={})
+    logs.set_up(environ={})
     closed.close()
     monkeypatch.undo()
     logging.getLogger("octoroute").error("lost")
