@@ -109,7 +109,7 @@ async def test_a_reader_that_stops_reading_stops_the_server(
     """Back-pressure: what a client does not read is not collected in the gateway without end."""
     server = await serve("vllm")
     gate = await gateway(fleet_config([server]))
-    piece = b'10000\r\ndata: {"x":"' + b"y" * (0x10000 - 13) + b'"}\n\n\r\n'
+    piece = b'10000\r\ndata: {"x":"' + b"y" * (0x10000 - 16) + b'"}\n\n\r\n'
     sent = 0
 
     async def endless(_: Request) -> AsyncIterator[Step]:

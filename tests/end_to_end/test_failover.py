@@ -70,7 +70,7 @@ async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Flee
         [endpoint(bad, priority=2), good],
         server={"request_timeout_seconds": 1},
         timeouts={"stream_idle_seconds": 1.0},
-        health={"failures": 1_000_000},
+        health={"failures": 1000},
     )
     gateway = await gateway_module(config)
     return Fleet(bad, good, gateway.port)

@@ -45,7 +45,7 @@ async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Flee
         "balanced": await serve_module("vllm", "medium", seed=2, wide=True),
         "deep": await serve_module("vllm", "large", seed=3, wide=True),
     }
-    config = fleet_config(*([server] for server in servers.values()), health={"failures": 1_000_000})
+    config = fleet_config(*([server] for server in servers.values()), health={"failures": 1000})
     return Fleet(servers, (await gateway_module(config)).url + "/v1")
 
 
