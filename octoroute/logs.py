@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
+from octoroute.config import Observability
 from octoroute.errors import ConfigError
 
 TRACE: Final = 5
@@ -165,11 +166,7 @@ class StderrHandler(logging.StreamHandler[Any]):
         """A log that can't be written (its reader is gone, the disk is full) must not disturb a request."""
 
 
-def set_up(
-    level: str = "info",
-    log_format: Literal["text", "json"] = "text",
-    environ: Mapping[str, str] = os.environ,
-) -> None:
+def setup(observability: Observability, environ: Mapping[str, str] = os.environ) -> None:
     """Makes the log go to stderr as configured. May be called again: it replaces what it set up before.
 
     Raises ConfigError if the filter in the environment is wrong, and changes nothing then.
@@ -181,8 +178,8 @@ def set_up(
         for module in handler.modules:
             logging.getLogger(module).setLevel(logging.NOTSET)
     handler = StderrHandler(wanted.modules)
-    handler.setFormatter(FORMATTERS[log_format]())
+    handler.setFormatter(FORMATTERS[observability.log_format]())
     root.addHandler(handler)
-    root.setLevel(LEVELS[level] if wanted.level is None else wanted.level)
+    root.setLevel(LEVELS[observability.log_level] if wanted.level is None else wanted.level)
     for module, number in wanted.modules.items():
         logging.getLogger(module).setLevel(number)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octoroute import logs
+from octoroute.config import Observability
 from octoroute.errors import ConfigError
 from octoroute.logs import OFF, TRACE, Filter, JsonFormatter, StderrHandler, TextFormatter, parse_filter
 
@@ -69,6 +70,7 @@ def test_all_that_is_wrong_with_a_filter_is_told_at_once() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_a_filter_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(parse_filter(text), Filter)
@@ -101,13 +103,13 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield lambda: capsys.readouterr().err
-    logs.set_up(environ={})
+    logs.setup(Observability(), environ={})
     root.handlers[:] = handlers
     root.setLevel(level)
 
 
 def test_the_config_decides_without_a_filter(written: Callable[[], str]) -> None:
-    logs.set_up("warn", environ={})
+    logs.setup(Observability(log_level="warn"), environ={})
     logging.getLogger("octoroute.a").info("not this")
     logging.getLogger("octoroute.a").warning("this")
     (line,) = written().splitlines()
@@ -115,7 +117,7 @@ def test_the_config_decides_without_a_filter(written: Callable[[], str]) -> None
 
 
 def test_a_filter_overrides_the_config_module_by_module(written: Callable[[], str]) -> None:
-    logs.set_up(environ={"OCTOROUTE_LOG": "off,octoroute.loud=trace"})
+    logs.setup(Observability(), environ={"OCTOROUTE_LOG": "off,octoroute.loud=trace"})
     logging.getLogger("octoroute.quiet").critical("not this")
     logging.getLogger("octoroute.loud.part").log(TRACE, "this")
     (line,) = written().splitlines()
@@ -123,17 +125,17 @@ def test_a_filter_overrides_the_config_module_by_module(written: Callable[[], st
 
 
 def test_set_up_again_it_writes_each_line_once_and_forgets_the_old_filter(written: Callable[[], str]) -> None:
-    logs.set_up(environ={"OCTOROUTE_LOG": "octoroute.loud=trace"})
-    logs.set_up("error", "json", environ={})
+    logs.setup(Observability(), environ={"OCTOROUTE_LOG": "octoroute.loud=trace"})
+    logs.setup(Observability(log_level="error", log_format="json"), environ={})
     logging.getLogger("octoroute.loud").debug("not this")
     logging.getLogger("octoroute.loud").error("this")
     assert json.loads(written())["message"] == "this"
 
 
 def test_a_wrong_filter_changes_nothing(written: Callable[[], str]) -> None:
-    logs.set_up(environ={})
+    logs.setup(Observability(), environ={})
     with pytest.raises(ConfigError):
-        logs.set_up(environ={"OCTOROUTE_LOG": "loud"})
+        logs.setup(Observability(), environ={"OCTOROUTE_LOG": "loud"})
     logging.getLogger("octoroute").info("still here")
     assert written().endswith("still here\n")
 
@@ -143,7 +145,7 @@ def test_a_stream_that_is_closed_disturbs_nobody(
 ) -> None:
     closed = io.StringIO()
     monkeypatch.setattr(sys, "stderr", closed)
-    logs.set_up(environ={})
+    logs.setup(Observability(), environ={})
     closed.close()
     monkeypatch.undo()
     logging.getLogger("octoroute").error("lost")
@@ -201,6 +203,7 @@ def test_a_traceback_in_json_stays_on_the_line() -> None:
 
 
 @given(st.text(st.characters()), st.one_of(st.text(st.characters()), st.integers(), st.floats(), st.binary()))
+@settings(deadline=None)
 def test_every_message_is_one_line_of_json(message: str, extra: object) -> None:
     line = JsonFormatter().format(_record("%s", message, extra=extra))
     assert "\n" not in line
