@@ -1,7 +1,8 @@
 """Lines to a file descriptor, many with one system call, without ever raising or waiting.
 
-`logging` costs about 10 us a line; this costs a list append. The owner calls `flush` by timer and at exit. Lines that
-can't be written, because the disk is full or the reader is gone or stands still, are dropped and counted.
+`logging` costs about 10 us a line; this costs a list append. The owner calls `flush` by timer and at exit.
+Lines that can't be written, because the disk is full or the reader is gone or stands still, are dropped and
+counted.
 """
 
 import os
@@ -78,7 +79,7 @@ class LineWriter:
             yield b"".join(block)
 
     def _put(self, block: bytes) -> bytes:
-        """What of `block` could not go out yet, to be tried again. What never can go is counted and dropped."""
+        """What of `block` could not go out yet, to be tried again. What never will is counted and dropped."""
         if self._cut:
             block, self._cut = b"\n" + block, False
         while block:
@@ -97,11 +98,11 @@ class LineWriter:
         return b""
 
     def _keep(self, blocks: list[bytes]) -> None:
-        """Back into the buffer, the oldest first, up to KEEP_BYTES; the next try comes by `flush`, or after as much again."""
+        """Back into the buffer, the oldest first, up to KEEP_BYTES."""
         for block in blocks:
             if self._size + len(block) <= KEEP_BYTES:
                 self._lines.append(block)
                 self._size += len(block)
             else:
                 self._lost(block.count(b"\n"))
-        self._flush_at = self._size + FLUSH_BYTES
+        self._flush_at = self._size + FLUSH_BYTES  # `write` must not try again with each line

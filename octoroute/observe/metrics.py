@@ -1,8 +1,8 @@
 """Every metric of the gateway, as data: name, kind, help, labels, buckets.
 
-The exposition, the documentation, the dashboard and the alerts are checked against this list. Names, labels and buckets
-of octoroute 1.0 are kept as they were. No label's value ever comes from a client: it is one of our own words, or a
-name out of the config.
+The exposition, the documentation, the dashboard and the alerts are checked against this list. Names, labels
+and buckets of octoroute 1.0 are kept as they were. No label's value ever comes from a client: it is one of
+our own words, or a name out of the config.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-# A first token takes milliseconds when the prompt is cached, tens of seconds after a long prefill or a wait in the queue.
+# A first token takes milliseconds when the prompt is cached, tens of seconds after a long prefill or wait.
 FIRST_TOKEN_S: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0, 60.0, 120.0),
@@ -83,7 +83,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "octoroute_metrics_recording_failures_total",
         "counter",
-        "Things that could not be recorded as they are: label_overflow (no room for a label set), request_log (log lines lost).",
+        "What was not recorded in full: label_overflow (labels), request_log (lines), record (requests).",
         ("operation",),
     ),
     Metric(
@@ -107,7 +107,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "octoroute_upstream_requests_total",
         "counter",
-        "Attempts at an endpoint, by how they ended: ok, client_error, limited, broken, client_gone, or why they failed.",
+        "Attempts at an endpoint, by how they ended: as requests do, or why no answer came.",
         ("tier", "endpoint", "outcome"),
     ),
     Metric(
@@ -126,14 +126,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "octoroute_inter_token_latency_seconds",
         "histogram",
-        "Between two reads of a stream from its server; a read may carry several tokens.",
+        "Between two chunks of a stream as its server sent them; 0 for chunks that came at the same time.",
         ("tier",),
         INTER_TOKEN_S,
     ),
     Metric(
         "octoroute_request_duration_seconds",
         "histogram",
-        "From the request read to the last byte of the answer, by outcome: ok, client_error, limited, error, broken, client_gone.",
+        "From the request read to the last byte of its answer, by how it ended.",
         ("tier", "outcome"),
         DURATION_S,
     ),

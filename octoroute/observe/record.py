@@ -1,7 +1,8 @@
 """What is written down of a request after its last byte: metrics, one log line, one entry of the recent ones.
 
-The one place where an Outcome turns into label values. It never raises into a request: a failure here is counted and
-logged. It knows nothing of files and sockets; `write` takes a finished line, None where the request log is off.
+The one place where an Outcome turns into label values. It never raises into a request: a failure here is
+counted and logged. It knows nothing of files; `write` takes a finished line, and is None where the request
+log is off.
 """
 
 import logging
@@ -12,11 +13,12 @@ from typing import Final
 from octoroute.exchange import TIERS, Outcome, Plan, RequestView
 from octoroute.observe.recent import Recent
 from octoroute.observe.registry import Registry
-from octoroute.observe.request_log import NAME_CHARACTERS, Entry, Format, harmless
+from octoroute.observe.request_log import Entry, Format, harmless
+from octoroute.observe.usage import tokens
 
 NO_TIER: Final = "none"  # of requests that ended before they were routed
-ID_CHARACTERS: Final = 200
-ERROR_CHARACTERS: Final = 200
+ID_CHARACTERS: Final = 200  # in the log
+MODEL_CHARACTERS: Final = 100
 OUTCOMES: Final = ("ok", "client_error", "limited", "error", "broken", "client_gone")
 STRATEGIES: Final = ("rule", "llm")
 
@@ -44,10 +46,7 @@ class _Tier:
 
 
 class Recorder:
-    """Make one at each load of the config: what an old one held for endpoints that are gone goes with it.
-
-    `record` is called once for each request, `attempt_failed` for each attempt at an endpoint that gave no answer.
-    """
+    """Make one at each load of the config: what the old one held for endpoints that are gone goes with it."""
 
     def __init__(
         self,
@@ -74,6 +73,8 @@ class Recorder:
     def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
         """The request is over. `plan` is None when it was never routed."""
         try:
+            if outcome.tail and outcome.prompt_tokens < 0:
+                outcome.prompt_tokens, outcome.completion_tokens = tokens(outcome.tail)
             self._count(plan, outcome)
             entry = self._entry(view, plan, outcome)
             self._recent.add(entry)
@@ -82,14 +83,6 @@ class Recorder:
         except Exception:
             self._failures.inc()
             logger.exception("request %s could not be recorded", harmless(view.request_id))
-
-    def attempt_failed(self, tier: str, endpoint: str, reason: str) -> None:
-        """An attempt ended without an answer; `reason` is one of a few words of ours, never a server's text."""
-        self._attempts[tier, endpoint, reason].inc()
-
-    def merge_inter_token(self, tier: str, counts: bytes | bytearray | memoryview, total_s: float) -> None:
-        """A stream's own histogram, once at its end; see Histogram.merge. Its bounds are metrics.INTER_TOKEN_S."""
-        self._tiers[tier].inter_token.merge(counts, total_s)
 
     def _count(self, plan: Plan | None, outcome: Outcome) -> None:
         ended = _ended(outcome)
@@ -103,27 +96,35 @@ class Recorder:
         tier.durations[ended].observe(outcome.duration_s)
         if ended == "ok":
             tier.invocations.inc()
-        if outcome.endpoint and outcome.result != "error":
-            self._attempts[name, outcome.endpoint, ended].inc()
-            if ended == "broken":
-                self._broken[(outcome.endpoint,)].inc()
         if outcome.ttft_s >= 0.0:
             tier.first_token.observe(outcome.ttft_s)
         if outcome.overhead_s >= 0.0:
             self._overhead.observe(outcome.overhead_s)
+        if outcome.gap_counts:
+            tier.inter_token.merge(outcome.gap_counts, outcome.gap_sum_s)
         if outcome.prompt_tokens > 0:
             tier.prompt_tokens.add(outcome.prompt_tokens)
         if outcome.completion_tokens > 0:
             tier.completion_tokens.add(outcome.completion_tokens)
-        for reason in outcome.retry_reasons:
-            self._retries[name, reason].inc()
+        if outcome.failures:
+            self._count_failures(name, outcome)
+        if len(outcome.failures) < outcome.attempts:
+            self._attempts[name, outcome.endpoint, ended].inc()
+            if ended == "broken":
+                self._broken[(outcome.endpoint,)].inc()
+
+    def _count_failures(self, tier: str, outcome: Outcome) -> None:
+        for endpoint, reason in outcome.failures:
+            self._attempts[tier, endpoint, reason].inc()
+        for _, reason in outcome.failures[: outcome.attempts - 1]:
+            self._retries[tier, reason].inc()
 
     def _entry(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> Entry:
         return (
             self._now(),
             view.request_id[:ID_CHARACTERS],
             view.tenant,
-            view.model[:NAME_CHARACTERS],
+            view.model[:MODEL_CHARACTERS],
             plan.target.tier if plan is not None else "",
             plan.reason if plan is not None else "",
             outcome.endpoint,
@@ -135,7 +136,6 @@ class Recorder:
             outcome.prompt_tokens,
             outcome.completion_tokens,
             outcome.bytes_out,
-            outcome.error[:ERROR_CHARACTERS],
         )
 
 

@@ -1,7 +1,7 @@
 """From a metric's name and labels to its cells, and from the cells to the text that Prometheus reads.
 
-Make one Registry before the workers fork and call `bind` in each. Handles are bound once and kept by who counts; the
-hot path never comes here. prometheus-client writes the exposition, at scrape time only.
+Make one Registry before the workers fork and call `bind` in each. Handles are bound once and kept by who
+counts; the hot path never comes here. prometheus-client writes the exposition, at scrape time only.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ EndpointsUp = Callable[[], Iterable[tuple[str, str, bool]]]
 class Registry:
     """All metrics of one gateway, shared by its workers.
 
-    `in_flight` gives (tier, requests) and `endpoints_up` (tier, endpoint name, healthy) for each replica, both at scrape
-    time; a tier or a name may come several times.
+    Asked at scrape time: `in_flight` for (tier, requests), `endpoints_up` for (tier, endpoint name, healthy)
+    of each replica. A tier or a name may come several times.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Registry:
         self._metrics = {metric.name: metric for metric in METRICS}
         self._in_flight = in_flight
         self._endpoints_up = endpoints_up
-        # Made first and kept: they must have room when nothing else has. A metric without labels is its own overflow.
+        # Made first and kept: they must have room when nothing else has. Without labels it is the metric
+        # itself.
         self._overflow: dict[str, Counter | Histogram] = {}
         for metric in METRICS:
             if metric.kind != "gauge":
@@ -54,16 +55,22 @@ class Registry:
                 if handle is None:
                     raise ValueError(f"capacity {capacity} is too small for the metrics themselves")
                 self._overflow[metric.name] = handle
-        self._overflowed = self.counter("octoroute_metrics_recording_failures_total", "label_overflow")
+        overflowed = self._claim(
+            self._metrics["octoroute_metrics_recording_failures_total"], ("label_overflow",)
+        )
+        if not isinstance(overflowed, Counter):
+            raise ValueError(f"capacity {capacity} is too small for the metrics themselves")
+        self._overflowed = overflowed
         self._exposition = CollectorRegistry(auto_describe=False)
         self._exposition.register(self)
 
     def bind(self, worker: int) -> None:
-        """From now on this process counts as worker `worker`; called once in each, before it counts anything."""
+        """From now on this process counts as `worker`; called once in each, before it counts anything."""
         self._cells.bind(worker)
 
     def counter(self, name: str, *labels: str) -> Counter:
-        """The counter of these label values, in the order of the declaration; the overflow's when there is no room."""
+        """The counter of these label values, in the declaration's order; the overflow's when there is no
+        room."""
         handle = self._handle(name, "counter", labels)
         assert isinstance(handle, Counter)
         return handle
@@ -75,11 +82,11 @@ class Registry:
         return handle
 
     def bound(self, name: str) -> "BoundCounters":
-        """The counters of one metric by label values, for labels that come and go, such as names of endpoints."""
+        """The counters of one metric by label values, for labels that come and go as endpoints do."""
         return BoundCounters(self, name)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The exposition and its content type: Prometheus text 0.0.4, or OpenMetrics where `accept` asks for it."""
+        """The exposition and its content type: Prometheus text 0.0.4, or what `accept` prefers."""
         encode, content_type = choose_encoder(accept)
         return encode(self._exposition), content_type
 
@@ -137,8 +144,8 @@ class BoundCounters(dict[tuple[str, ...], Counter]):
 
 
 def _short(label: str) -> str:
-    """A long name keeps its beginning, and a digest that keeps it apart from others. Surrogates can't be encoded."""
-    label = label.encode(errors="replace").decode()
+    """A long name keeps its beginning, and a digest that keeps it apart from others."""
+    label = label.encode(errors="replace").decode()  # lone surrogates can't be encoded
     if len(label) <= LABEL_CHARACTERS:
         return label
     return f"{label[: LABEL_CHARACTERS - 9]}~{hashlib.sha256(label.encode()).hexdigest()[:8]}"
@@ -169,7 +176,7 @@ def _sums(values: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], float]:
 
 
 def _shares(replicas: Iterable[tuple[str, str, bool]]) -> dict[tuple[str, ...], float]:
-    """Replicas share a name, and a series must not come twice: the value is the share of them that is healthy."""
+    """Replicas share a name, but a series must not come twice: its value is the share that is healthy."""
     ups: dict[tuple[str, ...], list[bool]] = {}
     for tier, name, up in replicas:
         ups.setdefault((tier, name), []).append(up)

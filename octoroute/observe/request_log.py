@@ -1,9 +1,10 @@
-"""One line for each request, as text or JSON. Never content, never a key; what a client wrote is made harmless.
+"""One line for each request, as text or JSON. Never content, never a key; a client's own words made harmless.
 
-An entry is a plain tuple in the order of FIELDS, since one is built for each request: strings as they came (cut to
-NAME_CHARACTERS or so), numbers unrounded. What leaves this module is harmless and rounded.
+An entry is a plain tuple in the order of FIELDS, since one is built for each request: strings as they came,
+but cut, and numbers unrounded. What leaves this module is harmless and rounded.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,40 +15,50 @@ import orjson
 
 FIELDS: Final = (
     *("time", "request_id", "tenant", "model", "tier", "why", "endpoint", "attempts", "status", "result"),
-    *("ttft_ms", "duration_ms", "prompt_tokens", "completion_tokens", "bytes", "error"),
+    *("ttft_ms", "duration_ms", "prompt_tokens", "completion_tokens", "bytes"),
 )
 # time is seconds since the epoch; a negative ttft_ms or token count says that there was none.
-Entry = tuple[float, str, str, str, str, str, str, int, int, str, float, float, int, int, int, str]
+Entry = tuple[float, str, str, str, str, str, str, int, int, str, float, float, int, int, int]
 Format = Callable[[Entry], bytes]
 
-NAME_CHARACTERS: Final = 100  # of a name in the log
+LOGGER: Final = "octoroute.request"  # what the lines are called in the log, and in a filter of its levels
 _BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without space, quote, equals sign, backslash
 
 
+def enabled(configured: bool) -> bool:
+    """Whether lines are wanted: by the config's `request_log`, and by the log's level."""
+    return configured and logging.getLogger(LOGGER).isEnabledFor(logging.INFO)
+
+
 def as_text(entry: Entry) -> bytes:
-    """`2026-11-23T10:00:00.123Z request_id=... status=200 ...`, `-` for what is absent, quotes where needed."""
-    (time, rid, tenant, model, tier, why, endpoint, tries, status, result, *numbers, error) = entry
-    ttft, duration, asked, made, size = numbers
+    """`<time> INFO octoroute.request: request_id=... status=200 ...`, `-` for what is absent, quotes where
+    needed."""
+    time, rid, tenant, model, tier, why, endpoint, attempts, status, result, *numbers = entry
+    ttft, duration, prompt, completion, size = numbers
     return (
-        f"{timestamp(time)} request_id={rid if rid.isalnum() and rid.isascii() else _text_once(rid)}"
+        f"{timestamp(time)} INFO {LOGGER}:"
+        f" request_id={rid if rid.isalnum() and rid.isascii() else _text_once(rid)}"
         f" tenant={_text(tenant)} model={_text(model)} tier={tier or '-'} why={_text(why)}"
-        f" endpoint={_text(endpoint)} attempts={tries} status={status} result={result}"
+        f" endpoint={_text(endpoint)} attempts={attempts} status={status} result={result}"
         f" ttft_ms={f'{ttft:.1f}' if ttft >= 0 else '-'} duration_ms={duration:.1f}"
-        f" prompt_tokens={asked if asked >= 0 else '-'} completion_tokens={made if made >= 0 else '-'}"
-        f" bytes={size}{f' error={_text_once(error)}' if error else ''}\n"
+        f" prompt_tokens={prompt if prompt >= 0 else '-'}"
+        f" completion_tokens={completion if completion >= 0 else '-'} bytes={size}\n"
     ).encode()
 
 
 def as_json(entry: Entry) -> bytes:
-    """The same fields as one JSON object: null for what is absent."""
-    (time, rid, tenant, model, tier, why, endpoint, tries, status, result, *numbers, error) = entry
-    ttft, duration, asked, made, size = numbers
+    """The same fields as one JSON object, null for what is absent, beside those that every JSON line of the
+    log has."""
+    time, rid, tenant, model, tier, why, endpoint, attempts, status, result, *numbers = entry
+    ttft, duration, prompt, completion, size = numbers
     return (
-        f'{{"time":"{timestamp(time)}","request_id":{_json_once(rid)},"tenant":{_json(tenant)},"model":{_json(model)}'
-        f',"tier":"{tier}","why":{_json(why)},"endpoint":{_json(endpoint)},"attempts":{tries},"status":{status}'
-        f',"result":"{result}","ttft_ms":{f"{ttft:.1f}" if ttft >= 0 else "null"},"duration_ms":{duration:.1f}'
-        f',"prompt_tokens":{asked if asked >= 0 else "null"},"completion_tokens":{made if made >= 0 else "null"}'
-        f',"bytes":{size},"error":{_json_once(error)}}}\n'
+        f'{{"time":"{timestamp(time)}","level":"info","logger":"{LOGGER}","message":"request"'
+        f',"request_id":{_json_once(rid)},"tenant":{_json(tenant)},"model":{_json(model)}'
+        f',"tier":"{tier}","why":{_json(why)},"endpoint":{_json(endpoint)}'
+        f',"attempts":{attempts},"status":{status},"result":"{result}"'
+        f',"ttft_ms":{f"{ttft:.1f}" if ttft >= 0 else "null"},"duration_ms":{duration:.1f}'
+        f',"prompt_tokens":{prompt if prompt >= 0 else "null"}'
+        f',"completion_tokens":{completion if completion >= 0 else "null"},"bytes":{size}}}\n'
     ).encode()
 
 
@@ -55,13 +66,13 @@ FORMATS: Final[dict[str, Format]] = {"text": as_text, "json": as_json}
 
 
 def as_dict(entry: Entry) -> dict[str, object]:
-    """The fields by name, for people and JSON: time as text, None for what is absent."""
+    """The fields by name: time as text, None for what is absent."""
     fields: dict[str, object] = dict(zip(FIELDS, entry, strict=True))
     for name, value in fields.items():
         if isinstance(value, str):
             fields[name] = harmless(value)
         elif isinstance(value, float):
-            fields[name] = None if value < 0 else round(value, 1)
+            fields[name] = round(value, 1) if value >= 0 else None
         elif value == -1:
             fields[name] = None
     fields["time"] = timestamp(entry[0])
