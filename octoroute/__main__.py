@@ -1,5 +1,7 @@
 """`python -m octoroute` is `octoroute`."""
 
+import sys
+
 from octoroute.cli import main
 
-main()
+sys.exit(main())

@@ -7,6 +7,7 @@ overridden by the package's Python (upstream/connection.py), and none of them is
 Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -190,8 +191,9 @@ cdef class Relay:
         return self.phase == PASS or self.phase == RECODE
 
     def gaps(self):
-        """(counts per bucket, one more than there are bounds; sum in seconds) of the time between reads of the body."""
-        return [self.gap_counts[i] for i in range(gap_count + 1)], self.gap_sum
+        """(native uint32 per bucket, one more than there are bounds; sum in seconds) of the time between reads."""
+        counts = PyBytes_FromStringAndSize(<char *>self.gap_counts, (gap_count + 1) * sizeof(unsigned int))
+        return counts, self.gap_sum
 
     def spoke(self):
         """The client was written something that is not the server's (a keep-alive comment)."""

@@ -5,7 +5,7 @@ Every failure that a client can see is a GatewayError: it carries the HTTP statu
 no key. What only an operator may know goes into `detail`, which is logged and never rendered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -26,9 +26,11 @@ class GatewayError(Exception):
         code: str | None = None,
         status: int | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
         detail: str = "",
     ) -> None:
         super().__init__(message)
+        self.headers = headers or {}
         self.message = message
         self.param = param
         self.detail = detail
@@ -110,7 +112,7 @@ def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], b
     message = error.message
     if error.status >= 500:
         message = f"{message} (request id: {request_id})"
-    headers = {"content-type": "application/json", "x-request-id": request_id}
+    headers = {"content-type": "application/json", "server": "octoroute", "x-request-id": request_id, **error.headers}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     return error.status, headers, error_object(message, error.type, error.param, error.code)

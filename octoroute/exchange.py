@@ -89,7 +89,7 @@ class Outcome:
     result: str = "error"
     endpoint: str = ""
     attempts: int = 0
-    retry_reasons: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (endpoint, why) of attempts in vain
     ttft_s: float = -1.0
     overhead_s: float = -1.0
     duration_s: float = 0.0
@@ -99,5 +99,5 @@ class Outcome:
     completion_tokens: int = -1
     error: str = ""
     tail: bytes = b""  # the end of the answer as it was read, where `usage` stands
-    gap_counts: list[int] = field(default_factory=list)
+    gap_counts: bytes = b""  # native uint32 for each bucket of the gaps between chunks
     gap_sum_s: float = 0.0

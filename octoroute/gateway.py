@@ -4,16 +4,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint
 from octoroute.config import Config
-from octoroute.exchange import Outcome, Plan, RequestView
+from octoroute.exchange import Outcome, Plan, RequestView, Target
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.snapshot import Snapshot, compile_snapshot
+from octoroute.upstream.ask import Asker
 from octoroute.upstream.forward import Client, Forwarder, Site
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.probe import Prober
@@ -30,10 +32,11 @@ class Gateway:
 
     def __init__(self, config: Config, state: FleetState | None = None, *, worker: int = 0) -> None:
         self.state = state or FleetState()
-        self.worker = worker
-        self.snapshot: Snapshot = compile_snapshot(config, self.state, worker=worker)
+        self.state.worker = worker
+        self.snapshot: Snapshot = compile_snapshot(config, self.state)
         self.forwarder = Forwarder()
         self.sites = self._sites(self.snapshot)
+        self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
         self.prober = Prober(lambda: self.snapshot, self.sites, self.forwarder.active)
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
@@ -56,10 +59,20 @@ class Gateway:
 
     async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
         """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and gave no answer."""
+        began = time.monotonic_ns()
         plan = decide(view, snapshot.routing)
+        if plan.facts is None:
+            return plan
         if isinstance(plan, Question):
-            raise NotImplementedError
-        return plan
+            config = snapshot.config
+            tier = await self.asker.ask(
+                plan,
+                snapshot.groups[Target(plan.tier)],
+                getattr(config.routing.router_timeouts, plan.tier),
+                config.health.failures,
+            )
+            plan = plan.plan(tier)
+        return replace(plan, routing_ms=(time.monotonic_ns() - began) * 1e-6)
 
     async def forward(
         self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome

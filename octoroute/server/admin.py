@@ -28,5 +28,7 @@ async def health(request: web.BaseRequest, path: str, request_id: str, gateway: 
 
 def json_response(body: bytes, request_id: str, status: int = 200) -> web.Response:
     return web.Response(
-        status=status, body=body, headers={"Content-Type": "application/json", "X-Request-Id": request_id}
+        status=status,
+        body=body,
+        headers={"Content-Type": "application/json", "Server": "octoroute", "X-Request-Id": request_id},
     )

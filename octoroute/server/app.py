@@ -15,7 +15,7 @@ from octoroute.balance.group import FatalSelectionError
 from octoroute.errors import GatewayError, Internal, InvalidRequest, render
 from octoroute.gateway import Gateway
 from octoroute.server import admin, completions
-from octoroute.server.downstream import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, Refusal, header_too_large
+from octoroute.server.downstream import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 from octoroute.server.reading import request_id
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class Api(web.Server):
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serves one request; every failure becomes an error object."""
         given = request_id(request)
+        wire = request.protocol
+        assert isinstance(wire, ClientWire)
         try:
             path, handler = find(request)
             return await handler(request, path, given, self.gateway)
@@ -68,11 +70,13 @@ class Api(web.Server):
         except Exception:
             log.exception("request %s failed", given)
             failure = Internal("the gateway failed")
+        finally:
+            wire.busy = False
         if failure.detail:
             log.warning("request %s: %s (%s)", given, failure, failure.detail)
+        if failure.status in UNREAD:
+            return wire.refuse(failure, given)
         status, headers, body = render(failure, given)
-        if status in UNREAD:
-            return Refusal(status, headers, body)
         return web.Response(status=status, headers=headers, body=body)
 
     def drain(self) -> None:
@@ -91,7 +95,7 @@ class Api(web.Server):
         now = self._loop.time()
         for wire in self.connections:
             if isinstance(wire, ClientWire) and wire.head_since and now - wire.head_since > limit:
-                wire.refuse(
+                wire.refuse_head(
                     InvalidRequest(
                         f"the request's head did not come within {limit:g} s", status=408, code="request_timeout"
                     )
@@ -117,6 +121,7 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
             f"{path} does not take {request.method[:20]!r}; allowed: {', '.join(methods)}",
             status=405,
             code="method_not_allowed",
+            headers={"allow": ", ".join(methods)},
         )
     return path, handler
 

@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from octoroute._http1 import Head
 from octoroute._relay import Relay
 from octoroute.errors import GatewayError, Internal, InvalidRequest, error_object, render
+from octoroute.server.reading import new_id
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import CHUNKED, Connection
 
@@ -169,11 +170,13 @@ class Downstream:
 class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the server connection whose answer is on its way to this client."""
 
-    __slots__ = ("_gone", "feed", "head_bytes", "head_since")
+    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.feed: Connection | None = None
+        # From a request's head to the end of its handler.
+        self.busy = False
         # Since when a request's head is incomplete, on the loop's clock (0: it is not), and its bytes so far.
         self.head_since = 0.0
         self.head_bytes = 0
@@ -182,29 +185,35 @@ class ClientWire(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._gone is not None:
             return
+        parsed = self._request_count
         super().data_received(data)
-        if self._request_in_progress or self._messages:
+        if self._request_count != parsed:
+            self.busy = True
             self.head_since = 0.0
+        if self.busy:
             return
         self.head_bytes += len(data)
         if not self.head_since:
             self.head_since = self._loop.time()
             self.head_bytes = len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
-            self.refuse(header_too_large())
+            self.refuse_head(header_too_large())
 
-    def refuse(self, error: InvalidRequest) -> None:
-        """Answers a request whose head will never be complete, and ends the connection."""
+    def refuse(self, error: GatewayError, request_id: str) -> "Refused":
+        """Answers a request that was not read to its end; the connection ends behind the answer."""
         self.head_since = 0.0
-        if self.transport is None:
-            return
-        status, headers, body = render(error, "")
-        lines = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in headers.items() if v)
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (status, REASONS[status], lines, len(body), body)
-        )
-        self._loop.create_task(self.linger())
+        if self.transport is not None:
+            status, headers, body = render(error, request_id)
+            lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items())
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (status, REASONS[status], lines, len(body), body)
+            )
+        return Refused(self)
+
+    def refuse_head(self, error: GatewayError) -> None:
+        """The same for a request whose head will never be complete, so that there is no handler to return from."""
+        self._loop.create_task(self.refuse(error, new_id()).write_eof())
 
     async def linger(self) -> None:
         """Drops what the client still sends, until it closes or LINGER_SECONDS are over; then closes.
@@ -226,7 +235,7 @@ class ClientWire(web.RequestHandler):
     def eof_received(self) -> None:
         # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a client that
         # was killed looks like this.
-        if self._request_in_progress and self.transport is not None:
+        if self.busy and self.transport is not None:
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -260,21 +269,18 @@ class ClientWire(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
-        return unreadable(status, exc)
+        return self.refuse(unreadable(status, exc), new_id())
 
 
-class Refusal(web.Response):
-    """An answer to a request that was not read to its end: written, then the rest is dropped and the connection ends."""
+class Refused(Written):
+    """What a handler gives back when `ClientWire.refuse` has written the answer."""
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        super().__init__(status=status, headers=headers, body=body)
-        self.force_close()
+    def __init__(self, wire: ClientWire) -> None:
+        super().__init__(keep_alive=False)
+        self._wire = wire
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        request = self._req
-        await super().write_eof(data)
-        if request is not None and isinstance(request.protocol, ClientWire):
-            await request.protocol.linger()
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        await self._wire.linger()
 
 
 def header_too_large() -> InvalidRequest:
@@ -285,13 +291,10 @@ def header_too_large() -> InvalidRequest:
     )
 
 
-def unreadable(status: int, exc: BaseException | None) -> Refusal:
+def unreadable(status: int, exc: BaseException | None) -> GatewayError:
     """What aiohttp's parser refused. Never repeats the client's bytes."""
-    error: GatewayError
     if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
-        error = header_too_large()
-    elif status < 500:
-        error = InvalidRequest("the request is not valid HTTP/1.x", status=status, code="bad_request")
-    else:
-        error = Internal("the gateway failed")
-    return Refusal(*render(error, ""))
+        return header_too_large()
+    if status < 500:
+        return InvalidRequest("the request is not valid HTTP/1.x", status=status, code="bad_request")
+    return Internal("the gateway failed")

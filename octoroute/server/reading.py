@@ -36,6 +36,11 @@ def request_id(request: web.BaseRequest) -> str:
     given = request.headers.get("X-Request-Id")
     if given and len(given) <= 128 and ID_CHARS.issuperset(given):
         return given
+    return new_id()
+
+
+def new_id() -> str:
+    """An id that no other request of any gateway has."""
     return f"req-{_prefix}-{next(_serial):x}"
 
 

@@ -93,8 +93,6 @@ class Forwarder:
             endpoint = lease.endpoint
             tried.append(endpoint)
             outcome.attempts += 1
-            if failure is not None:
-                outcome.retry_reasons.append(failure.label)
             outcome.endpoint = endpoint.spec.name
             site = sites[endpoint]
             try:
@@ -104,8 +102,9 @@ class Forwarder:
             if failure is None:
                 # An answer that broke off says nothing about the endpoint's next one.
                 if outcome.result != "broken":
-                    record_success(endpoint)
+                    record_success(endpoint, time.monotonic())
                 return
+            outcome.failures.append((endpoint.spec.name, failure.label))
             if failure.ends:
                 raise failure.error
             # One request counts once against an endpoint, however often it had to be tried.

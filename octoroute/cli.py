@@ -1,0 +1,161 @@
+"""The command line: reads the arguments and calls one function for each command.
+
+A command imports what it needs by itself, so that `--help` is quick. Exit codes: 0 good, 1 a problem with the
+config or a file, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody reads the output any more.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from octoroute import __version__
+from octoroute.errors import ConfigError
+
+DEFAULT_CONFIG: Final = Path("config.toml")
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return COMMANDS[arguments.command](arguments)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:
+        # argparse has printed help or an error, but its text may not have left yet.
+        return _say("", end.code if isinstance(end.code, int) else USAGE)
+
+
+def _say(text: str, code: int = 0) -> int:
+    """Prints, and returns the exit code: another one if the text can't be written."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        code = READER_GONE
+    except OSError as error:
+        print(f"octoroute: can't write to standard output: {_reason(error)}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    # The interpreter flushes once more at its end, and would complain.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return code
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="octoroute",
+        description="A gateway for your own model servers. Without a command it serves.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"octoroute {__version__}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="PATH",
+        help="the config file (default: %(default)s)",
+    )
+    parser.set_defaults(command="serve")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def add(name: str, description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+        command.set_defaults(command=name)
+        # No default here: it would replace a --config that stands before the command.
+        command.add_argument(
+            "--config", type=Path, default=argparse.SUPPRESS, metavar="PATH", help="the config file"
+        )
+        return command
+
+    add("serve", "run the gateway (as without a command)")
+    config = add("config", "print a commented config to start from")
+    config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
+    add("check", "say whether the config is valid, and show the servers in it")
+    demo = add("demo", "run the gateway with simulated model servers; needs no config")
+    demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
+    demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from octoroute.workers import serve
+
+    return serve(arguments.config)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from octoroute.demonstration import run
+
+    return run(arguments.port, once=arguments.once)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from octoroute.config.template import template
+
+    path: Path | None = arguments.output
+    if path is None:
+        return _say(template())
+    _write_new(path, template())
+    return _say(f"{path} is written. See what is in it with: octoroute check --config {path}\n")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Writes a file that does not exist yet. Raises ConfigError, and leaves no half of a file."""
+    try:
+        # "x" is O_EXCL: a file that appears in this very moment is not overwritten either.
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        problem = "it exists already and is not overwritten; choose another path, or remove it first"
+    except FileNotFoundError:
+        problem = f"the folder {path.parent} does not exist"
+    except OSError as error:
+        problem = f"can't be written: {_reason(error)}"
+    else:
+        try:
+            with file:
+                file.write(text)
+        except OSError as error:
+            problem = f"can't be written: {_reason(error)}"
+            with suppress(OSError):
+                path.unlink()
+        else:
+            return
+    raise ConfigError(str(path), [problem])
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from octoroute.config import load
+    from octoroute.config.fleet import fleet_table
+
+    config = load(arguments.config)
+    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n")
+
+
+COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "serve": _serve,
+    "config": _config,
+    "check": _check,
+    "demo": _demo,
+}

@@ -1,0 +1,267 @@
+"""Every section and key of the config as frozen structs: type, default, bounds and an explanation.
+
+The descriptions are the source of docs/configuration.md. Reading files and rules between keys are elsewhere.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, Strict, ValidationInfo, field_validator
+
+from octoroute.config.values import (
+    REFERENCE,
+    AliasTarget,
+    ApiKey,
+    BaseUrl,
+    Host,
+    Name,
+    PemPath,
+    PlainText,
+    PollInterval,
+    UrlPath,
+)
+
+Tier = Literal["fast", "balanced", "deep"]
+TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
+
+MAX_TIMEOUT_S: Final = 3600
+
+
+class Section(BaseModel):
+    """What all tables have in common: unknown keys are errors, nothing is coerced, no NaN, no infinity."""
+
+    # hide_input_in_errors: a value may be a secret, and pydantic's own text must never carry one into a log.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class Server(Section):
+    """Where the gateway listens, and what it accepts."""
+
+    host: Host = Field(description="Address to listen on.")
+    port: int = Field(
+        ge=0, le=65535, description="Port to listen on; 0 takes a free one. Not used with unix:."
+    )
+    request_timeout_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        le=MAX_TIMEOUT_S,
+        description="Longest wait for one attempt: for a whole plain answer, or the first byte of a stream.",
+    )
+    workers: int = Field(default=1, ge=0, le=256, description="Processes that serve; 0 is one per core.")
+    max_body_bytes: int = Field(
+        default=33_554_432, ge=1024, le=4_294_967_296, description="Larger request bodies are refused (413)."
+    )
+    max_messages: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Requests with more messages are refused."
+    )
+    max_content_chars: int = Field(
+        default=20_000_000,
+        ge=1,
+        le=4_294_967_296,
+        description="Requests with more characters of content in all are refused.",
+    )
+    keepalive_seconds: float = Field(
+        default=75.0,
+        ge=0,
+        le=3600,
+        description="How long an idle client connection is kept; 0 closes it at once.",
+    )
+    drain_seconds: float = Field(
+        default=600.0, ge=0, le=86_400, description="How long running requests may go on after SIGTERM."
+    )
+    tls_cert: PemPath = Field(
+        default="", description="Certificate chain for HTTPS; relative to the config file. Needs tls_key."
+    )
+    tls_key: PemPath = Field(
+        default="", description="Private key for HTTPS; relative to the config file. Needs tls_cert."
+    )
+
+
+class Model(Section):
+    """One model server of a tier."""
+
+    name: Name = Field(
+        description="What clients may ask for. Servers of one tier may share a name: they are replicas then."
+    )
+    model: PlainText = Field(
+        default="", validate_default=True, description="What the server is asked for; empty means the name."
+    )
+    base_url: BaseUrl = Field(description="Where the server's OpenAI API is.")
+    max_tokens: int = Field(
+        ge=1, le=4_294_967_295, description="Length of answers to requests that name no max_tokens."
+    )
+    temperature: float = Field(
+        default=0.7, ge=0, le=2, description="Temperature for requests that name none."
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Share of the tier's requests, against servers of the same priority."
+    )
+    priority: int = Field(
+        default=1, ge=0, le=255, description="The highest is tried first; lower ones are backups."
+    )
+    kind: Annotated[Literal["auto", "llama_cpp", "vllm", "sglang", "ollama", "openai"], REFERENCE] = Field(
+        default="auto", description="The server's software; auto finds out."
+    )
+    api_key: ApiKey = Field(
+        default=SecretStr(""), description="Sent to the server as a bearer token; empty sends none."
+    )
+    max_in_flight: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Requests sent at the same time; 0 is what the server says, else no limit.",
+    )
+    tls_verify: bool = Field(
+        default=True, description="Whether the certificate of an https server is checked."
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _model_or_name(cls, value: str, info: ValidationInfo) -> str:
+        return value or str(info.data.get("name", ""))
+
+
+ModelServers = Annotated[tuple[Model, ...], Field(min_length=1), Strict(False)]
+
+
+class Models(Section):
+    """The servers of each tier."""
+
+    fast: ModelServers = Field(description="Small, quick models.")
+    balanced: ModelServers = Field(description="Models of middle size.")
+    deep: ModelServers = Field(description="Large, slow models.")
+
+    def of(self, tier: Tier) -> tuple[Model, ...]:
+        """The servers of a tier, in the order of the file."""
+        servers: tuple[Model, ...] = getattr(self, tier)
+        return servers
+
+
+class RouterTimeouts(Section):
+    """Seconds that the model asked for a decision may take, by its tier."""
+
+    fast: float = Field(gt=0, description="Seconds for a fast model.")
+    balanced: float = Field(gt=0, description="Seconds for a balanced model.")
+    deep: float = Field(gt=0, description="Seconds for a deep model.")
+
+
+class Routing(Section):
+    """How a request for `auto` finds its tier."""
+
+    strategy: Annotated[Literal["rule", "llm", "hybrid"], REFERENCE] = Field(
+        description="rule: fixed rules decide. llm: a model does. hybrid: rules, and the model if none fits."
+    )
+    default_importance: Annotated[Literal["low", "normal", "high"], REFERENCE] = Field(
+        default="normal", description="Importance of requests that state none."
+    )
+    router_tier: Annotated[Tier, REFERENCE] = Field(
+        default="balanced", description="The tier whose models decide, for llm and hybrid."
+    )
+    router_timeouts: RouterTimeouts = Field(
+        default=RouterTimeouts(fast=10, balanced=10, deep=10),
+        description="Seconds for one try of the deciding model, by tier; all three or none.",
+    )
+    decision_cache_entries: int = Field(
+        default=4096, ge=0, le=10_000_000, description="Decisions of the model that are remembered; 0 is off."
+    )
+    aliases: Mapping[str, AliasTarget] = Field(
+        default_factory=dict,
+        description="Model names that clients use already, each with what it stands for.",
+    )
+
+
+class Timeouts(Section):
+    """Timeouts by tier, and of the stages of a request."""
+
+    fast: float | None = Field(
+        default=None, ge=1, le=MAX_TIMEOUT_S, description="Overrides server.request_timeout_seconds for fast."
+    )
+    balanced: float | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_TIMEOUT_S,
+        description="Overrides server.request_timeout_seconds for balanced.",
+    )
+    deep: float | None = Field(
+        default=None, ge=1, le=MAX_TIMEOUT_S, description="Overrides server.request_timeout_seconds for deep."
+    )
+    connect_seconds: float = Field(
+        default=2.0, ge=0.01, le=300, description="Longest wait for a connection to a server."
+    )
+    stream_idle_seconds: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="Longest silence inside a stream."
+    )
+
+
+class Retry(Section):
+    """What happens to a request whose server failed before the answer began."""
+
+    attempts: int = Field(
+        default=3, ge=1, le=100, description="Servers tried for a request, the first included."
+    )
+    backoff_seconds: float = Field(
+        default=0.1,
+        ge=0,
+        le=30,
+        description="Pause before the same server is tried again; doubled each time.",
+    )
+    budget: float = Field(
+        default=0.2,
+        ge=0,
+        le=100,
+        description="Retries a second, as a share of requests; 10 are always allowed.",
+    )
+
+
+class Health(Section):
+    """How the gateway finds out which servers work."""
+
+    interval_seconds: float = Field(default=30.0, ge=0.1, le=3600, description="Time between two probes.")
+    timeout_seconds: float = Field(
+        default=5.0, ge=0.1, le=300, description="Longest wait for a probe's answer."
+    )
+    path: UrlPath = Field(default="/models", description="What a probe gets, below base_url.")
+    failures: int = Field(
+        default=3, ge=1, le=1000, description="Failures in a row after which a server gets no requests."
+    )
+    successes: int = Field(
+        default=1, ge=1, le=1000, description="Good probes in a row after which it gets requests again."
+    )
+    slow_start_seconds: float = Field(
+        default=0.0, ge=0, le=3600, description="Time over which its weight grows back from 10 % to 100 %."
+    )
+    load_interval_seconds: PollInterval = Field(
+        default=2.0, ge=0, le=3600, description="Time between two questions for a server's load; 0 is off."
+    )
+
+
+class Observability(Section):
+    """What the gateway says about itself."""
+
+    log_level: Annotated[Literal["trace", "debug", "info", "warn", "error"], REFERENCE] = Field(
+        default="info",
+        description="The least important messages that are logged; OCTOROUTE_LOG overrides it.",
+    )
+    log_format: Annotated[Literal["text", "json"], REFERENCE] = Field(
+        default="text", description="Lines for people, or a JSON object per line."
+    )
+    request_log: bool = Field(default=True, description="Whether each request gets a line in the log.")
+
+
+class Config(Section):
+    """A whole config file."""
+
+    server: Server
+    models: Models
+    routing: Routing
+    timeouts: Timeouts = Timeouts()
+    retry: Retry = Retry()
+    health: Health = Health()
+    observability: Observability = Observability()
+
+    def timeout_s(self, tier: Tier) -> float:
+        """Seconds for one attempt on a server of the tier."""
+        of_tier: float | None = getattr(self.timeouts, tier)
+        return self.server.request_timeout_seconds if of_tier is None else of_tier

@@ -1,0 +1,185 @@
+"""The kinds of value that a key may hold, each with its rule and the words that say what is allowed.
+
+A check here looks at one value alone; rules between keys are in agreement.py. A check that fails raises
+`refuse(hint)`: the sentence around it (key, value, what is allowed) is made in problems.py.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from octoroute.config.references import References
+
+HINT: Final = "octoroute_hint"
+UNRESOLVED: Final = "octoroute_unresolved"
+PEM_BEGIN: Final = "-----BEGIN"
+
+# sun_path of Linux is 108 bytes and ends with a zero byte.
+MAX_SOCKET_PATH_BYTES: Final = 107
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a key may hold, as it stands in messages ("it must be ...") and in the documentation."""
+
+    text: str
+
+
+def refuse(hint: str = "") -> PydanticCustomError:
+    """A value that is not allowed; `hint` tells what is wrong with it where the rule alone would not."""
+    return PydanticCustomError(HINT, "{hint}", {"hint": hint})
+
+
+def _resolve(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) or not isinstance(info.context, References):
+        return value
+    found = info.context.look_up(value)
+    if found.trouble:
+        raise PydanticCustomError(UNRESOLVED, "{trouble}", {"trouble": found.trouble})
+    return found.text
+
+
+# Makes a key take its value from `env:NAME` or `file:PATH`.
+REFERENCE: Final = BeforeValidator(_resolve)
+
+
+def _is_plain(text: str) -> bool:
+    return all(character.isprintable() for character in text)
+
+
+def _name(value: str) -> str:
+    if not value or not _is_plain(value):
+        raise refuse()
+    return value
+
+
+def _plain(value: str) -> str:
+    if not _is_plain(value):
+        raise refuse()
+    return value
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is an IP address or a host name; a numeric ending, as in 10.0.0.256, is a wrong address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        last_label = text.rstrip(".").rpartition(".")[2]
+        return len(text) <= 253 and _HOST_NAME.fullmatch(text) is not None and not last_label.isdigit()
+    return True
+
+
+def _host(value: str) -> str:
+    if value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or path.endswith("/") or not _is_plain(path):
+            raise refuse("the path of a socket starts with / and names a file")
+        if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+            raise refuse(f"the path of a socket has at most {MAX_SOCKET_PATH_BYTES} bytes")
+        return value
+    if _is_host(value):
+        return value
+    if "://" in value:
+        raise refuse("leave out the scheme")
+    if value.startswith("[") and value.endswith("]"):
+        raise refuse("write an IPv6 address without brackets")
+    if _is_host(value.rpartition(":")[0]):
+        raise refuse("the port belongs in server.port")
+    raise refuse()
+
+
+def _base_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise refuse("" if "://" in value else "put http:// or https:// in front")
+    if not (value.isascii() and _is_plain(value)) or " " in value or "\\" in value:
+        raise refuse("it has a character that no URL has")
+    if "?" in value or "#" in value:
+        raise refuse("leave out everything from the ? or # on")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise refuse("its host or port is not valid; a port is a number from 1 to 65535") from None
+    if "@" in parts.netloc:
+        raise refuse("leave out user and password; a key for the server belongs in api_key")
+    if not host:
+        raise refuse("it has no host")
+    if not _is_host(host):
+        raise refuse("its host is not valid")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise refuse("its port is not valid; a port is a number from 1 to 65535")
+    if parts.path.endswith("/v1"):
+        return value
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise refuse("remove the slash at the end")
+    if "/v1/" in parts.path:
+        raise refuse("leave out what comes after /v1")
+    raise refuse("add /v1 at the end")
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    # It travels in a header: a line break in it would be a header of its own.
+    if not (text.isascii() and _is_plain(text)) or text != text.strip():
+        raise refuse()
+    return value
+
+
+def _pem_path(value: str, info: ValidationInfo) -> str:
+    if PEM_BEGIN in value:
+        raise refuse("this is the text of a PEM file; write its path")
+    if not _is_plain(value):
+        raise refuse()
+    if value and isinstance(info.context, References):
+        return str(info.context.folder / value)
+    return value
+
+
+def _url_path(value: str) -> str:
+    if (
+        not value.startswith("/")
+        or not (value.isascii() and _is_plain(value))
+        or " " in value
+        or "#" in value
+    ):
+        raise refuse()
+    return value
+
+
+def _zero_or_a_second(value: float) -> float:
+    if 0 < value < 1:
+        # llama.cpp takes each poll for a result, and so never notices clients that left if polled more often.
+        raise refuse("servers that are asked more often than once a second can miss that a client left")
+    return value
+
+
+Name = Annotated[
+    str, REFERENCE, AfterValidator(_name), Allowed("text that is not empty and has no control characters")
+]
+AliasTarget = Annotated[str, REFERENCE, AfterValidator(_name), Allowed('"auto", a tier or an endpoint name')]
+PlainText = Annotated[str, REFERENCE, AfterValidator(_plain), Allowed("text without control characters")]
+Host = Annotated[
+    str, REFERENCE, AfterValidator(_host), Allowed('an IP address, a host name or "unix:/path/of/socket"')
+]
+BaseUrl = Annotated[
+    str,
+    REFERENCE,
+    AfterValidator(_base_url),
+    Allowed("an http or https URL that ends with /v1, such as http://localhost:8080/v1"),
+]
+ApiKey = Annotated[SecretStr, REFERENCE, AfterValidator(_api_key), Allowed("one line of ASCII text")]
+PemPath = Annotated[str, REFERENCE, AfterValidator(_pem_path), Allowed("the path of a PEM file, or empty")]
+UrlPath = Annotated[
+    str, REFERENCE, AfterValidator(_url_path), Allowed("a path that begins with / and has no spaces")
+]
+PollInterval = Annotated[
+    float, AfterValidator(_zero_or_a_second), Allowed("0 (off) or a number from 1 to 3600")
+]

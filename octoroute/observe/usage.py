@@ -1,0 +1,27 @@
+"""Token counts out of the end of an answer, without decoding it.
+
+Inside a JSON string a quote is escaped, so `"usage":{` can only be a key: no text of a model can pass for it.
+"""
+
+import re
+from typing import Final
+
+NONE: Final = (-1, -1)
+_OBJECT: Final = re.compile(rb'"usage"\s*:\s*\{')
+# Chat, completions, embeddings and rerank say prompt_ and completion_; /v1/responses and /v1/messages say
+# input_ and output_.
+_PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
+_COMPLETION: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
+_REACH: Final = 4096  # bytes of a usage object that are looked at
+
+
+def tokens(tail: bytes) -> tuple[int, int]:
+    """(prompt, completion) tokens of the last `usage` in `tail`, -1 for what it does not say."""
+    at = tail.rfind(b'"usage"')
+    while at >= 0:
+        if _OBJECT.match(tail, at):
+            prompt = _PROMPT.search(tail, at, at + _REACH)
+            completion = _COMPLETION.search(tail, at, at + _REACH)
+            return int(prompt[1]) if prompt else -1, int(completion[1]) if completion else -1
+        at = tail.rfind(b'"usage"', 0, at)
+    return NONE
