@@ -43,7 +43,7 @@ class Slot:
 def serve(config_path: Path) -> int:
     """Serves until told to stop; the exit code. Raises ConfigError before anything has begun."""
     config = load(config_path)
-    logs.set_up(config.observability.log_level, config.observability.log_format)
+    logs.setup(config.observability)
     count = config.server.workers or len(os.sched_getaffinity(0))
     sets = open_sockets(config.server.host, config.server.port, count)
     state = FleetState(workers=count)

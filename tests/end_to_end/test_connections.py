@@ -7,6 +7,7 @@ from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.wire_client import WireClient, chat, converse
 
 PATH = "/v1/chat/completions"
+PROBE_CONNECTIONS = 2
 
 
 async def test_a_hundred_streams_in_a_row_through_a_server_that_closes_after_each(
@@ -44,15 +45,17 @@ async def test_a_server_that_keeps_connections_gets_its_streams_on_one(
 ) -> None:
     server = await serve("vllm")
     port = (await gateway(fleet_config([server]))).port
-    used: list[int] = []
-    # The gateway has to see first that the server really keeps them; until then it takes new ones.
-    while len(used) == len(set(used)):
-        assert (await converse(port, stream=True)).status == 200
-        used.append(server.completions[-1].connection)
-        await asyncio.sleep(0.05)
+    # That the server keeps them has to be learnt first.
+    async with asyncio.timeout(10):
+        while (
+            len({request.connection for request in server.completions[-2:]}) != 1
+            or len(server.completions) < 2
+        ):
+            await converse(port, stream=True)
+    before = server.connections.total
     for number in range(20):
         assert (await converse(port, stream=number % 2 == 0)).status == 200
-        assert server.completions[-1].connection in used
+    assert server.connections.total <= before + PROBE_CONNECTIONS
 
 
 async def test_no_connection_is_used_after_it_carried_a_stream_of_a_server_that_closes(

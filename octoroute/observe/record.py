@@ -1,0 +1,152 @@
+"""What is written down of a request after its last byte: metrics, one log line, one entry of the recent ones.
+
+The one place where an Outcome turns into label values. It never raises into a request: a failure here is counted and
+logged. It knows nothing of files and sockets; `write` takes a finished line, None where the request log is off.
+"""
+
+import logging
+from collections.abc import Callable
+from time import time
+from typing import Final
+
+from octoroute.exchange import TIERS, Outcome, Plan, RequestView
+from octoroute.observe.recent import Recent
+from octoroute.observe.registry import Registry
+from octoroute.observe.request_log import NAME_CHARACTERS, Entry, Format, harmless
+
+NO_TIER: Final = "none"  # of requests that ended before they were routed
+ID_CHARACTERS: Final = 200
+ERROR_CHARACTERS: Final = 200
+OUTCOMES: Final = ("ok", "client_error", "limited", "error", "broken", "client_gone")
+STRATEGIES: Final = ("rule", "llm")
+
+logger = logging.getLogger(__name__)
+
+
+class _Tier:
+    """The handles of one tier, bound once."""
+
+    def __init__(self, registry: Registry, tier: str) -> None:
+        self.durations = {
+            outcome: registry.histogram("octoroute_request_duration_seconds", tier, outcome)
+            for outcome in OUTCOMES
+        }
+        if tier == NO_TIER:
+            return
+        self.requests = {
+            strategy: registry.counter("octoroute_requests_total", tier, strategy) for strategy in STRATEGIES
+        }
+        self.invocations = registry.counter("octoroute_model_invocations_total", tier)
+        self.first_token = registry.histogram("octoroute_time_to_first_token_seconds", tier)
+        self.inter_token = registry.histogram("octoroute_inter_token_latency_seconds", tier)
+        self.prompt_tokens = registry.counter("octoroute_tokens_total", tier, "prompt")
+        self.completion_tokens = registry.counter("octoroute_tokens_total", tier, "completion")
+
+
+class Recorder:
+    """Make one at each load of the config: what an old one held for endpoints that are gone goes with it.
+
+    `record` is called once for each request, `attempt_failed` for each attempt at an endpoint that gave no answer.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        recent: Recent,
+        format_entry: Format,
+        write: Callable[[bytes], None] | None,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self._recent = recent
+        self._format = format_entry
+        self._write = write
+        self._now = now
+        self._tiers = {tier: _Tier(registry, tier) for tier in (*TIERS, NO_TIER)}
+        self._routing_ms = {
+            strategy: registry.histogram("octoroute_routing_duration_ms", strategy) for strategy in STRATEGIES
+        }
+        self._overhead = registry.histogram("octoroute_overhead_seconds")
+        self._attempts = registry.bound("octoroute_upstream_requests_total")
+        self._retries = registry.bound("octoroute_retries_total")
+        self._broken = registry.bound("octoroute_mid_stream_failures_total")
+        self._failures = registry.counter("octoroute_metrics_recording_failures_total", "record")
+
+    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
+        """The request is over. `plan` is None when it was never routed."""
+        try:
+            self._count(plan, outcome)
+            entry = self._entry(view, plan, outcome)
+            self._recent.add(entry)
+            if self._write is not None:
+                self._write(self._format(entry))
+        except Exception:
+            self._failures.inc()
+            logger.exception("request %s could not be recorded", harmless(view.request_id))
+
+    def attempt_failed(self, tier: str, endpoint: str, reason: str) -> None:
+        """An attempt ended without an answer; `reason` is one of a few words of ours, never a server's text."""
+        self._attempts[tier, endpoint, reason].inc()
+
+    def merge_inter_token(self, tier: str, counts: bytes | bytearray | memoryview, total_s: float) -> None:
+        """A stream's own histogram, once at its end; see Histogram.merge. Its bounds are metrics.INTER_TOKEN_S."""
+        self._tiers[tier].inter_token.merge(counts, total_s)
+
+    def _count(self, plan: Plan | None, outcome: Outcome) -> None:
+        ended = _ended(outcome)
+        if plan is None:
+            self._tiers[NO_TIER].durations[ended].observe(outcome.duration_s)
+            return
+        name = plan.target.tier
+        tier = self._tiers[name]
+        tier.requests[plan.strategy].inc()
+        self._routing_ms[plan.strategy].observe(plan.routing_ms)
+        tier.durations[ended].observe(outcome.duration_s)
+        if ended == "ok":
+            tier.invocations.inc()
+        if outcome.endpoint and outcome.result != "error":
+            self._attempts[name, outcome.endpoint, ended].inc()
+            if ended == "broken":
+                self._broken[(outcome.endpoint,)].inc()
+        if outcome.ttft_s >= 0.0:
+            tier.first_token.observe(outcome.ttft_s)
+        if outcome.overhead_s >= 0.0:
+            self._overhead.observe(outcome.overhead_s)
+        if outcome.prompt_tokens > 0:
+            tier.prompt_tokens.add(outcome.prompt_tokens)
+        if outcome.completion_tokens > 0:
+            tier.completion_tokens.add(outcome.completion_tokens)
+        for reason in outcome.retry_reasons:
+            self._retries[name, reason].inc()
+
+    def _entry(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> Entry:
+        return (
+            self._now(),
+            view.request_id[:ID_CHARACTERS],
+            view.tenant,
+            view.model[:NAME_CHARACTERS],
+            plan.target.tier if plan is not None else "",
+            plan.reason if plan is not None else "",
+            outcome.endpoint,
+            outcome.attempts,
+            outcome.status,
+            outcome.result,
+            outcome.ttft_s * 1000.0,
+            outcome.duration_s * 1000.0,
+            outcome.prompt_tokens,
+            outcome.completion_tokens,
+            outcome.bytes_out,
+            outcome.error[:ERROR_CHARACTERS],
+        )
+
+
+def _ended(outcome: Outcome) -> str:
+    """One of OUTCOMES: a client's own mistakes and full queues are no failures of a server."""
+    if outcome.result in ("broken", "client_gone"):
+        return outcome.result
+    if outcome.status == 429:
+        return "limited"
+    if 400 <= outcome.status < 500:
+        return "client_error"
+    if outcome.result == "ok" and outcome.status < 500:
+        return "ok"
+    return "error"
