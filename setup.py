@@ -26,6 +26,7 @@ BUILDS = {
             "-g",
             "-fno-omit-frame-pointer",
             "-fsanitize=address,undefined",
+            "-fno-wrapv",  # Python's own flags define signed overflow, which would hide it from UBSan
             "-fno-sanitize-recover=all",
         ],
         "link": ["-fsanitize=address,undefined"],

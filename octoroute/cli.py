@@ -1,13 +1,14 @@
 """The command line: reads the arguments and calls one function for each command.
 
-Modules are imported by the command that needs them, so that `--help` is quick and a fault in one leaves the others.
-Exit codes: 0 good, 1 a problem with the config or a file, 2 wrong usage, 130 stopped by Ctrl-C, 141 reader gone.
+A command imports what it needs by itself, so that `--help` is quick. Exit codes: 0 good, 1 a problem with the
+config or a file, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody reads the output any more.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,40 +16,45 @@ from octoroute import __version__
 from octoroute.errors import ConfigError
 
 DEFAULT_CONFIG: Final = Path("config.toml")
+USAGE: Final = 2
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code. Wrong usage raises SystemExit(2), --help and --version SystemExit(0)."""
+    """Runs a command and returns its exit code."""
     try:
-        try:
-            arguments = _parser().parse_args(argv)
-            return COMMANDS[arguments.command](arguments)
-        finally:
-            # Here and not at exit, where a closed pipe could no longer be handled.
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        arguments = _parser().parse_args(argv)
+        return COMMANDS[arguments.command](arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as end:
+        # argparse has printed help or an error, but its text may not have left yet.
+        return _say("", end.code if isinstance(end.code, int) else USAGE)
+
+
+def _say(text: str, code: int = 0) -> int:
+    """Prints, and returns the exit code: another one if the text can't be written."""
+    try:
+        print(text, end="", flush=True)
     except BrokenPipeError:
-        _leave_stdout()
-        return READER_GONE
+        code = READER_GONE
     except OSError as error:
-        _leave_stdout()
-        print(
-            f"octoroute: {error.filename or 'output'}: {(error.strerror or str(error)).lower()}",
-            file=sys.stderr,
-        )
-        return 1
+        print(f"octoroute: can't write to standard output: {_reason(error)}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    # The interpreter flushes once more at its end, and would complain.
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return code
 
 
-def _leave_stdout() -> None:
-    """Lets the interpreter's own flush at exit succeed: what can't be written any more goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,42 +94,55 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; a port is a number from 0 to 65535")
     return int(text)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from octoroute import workers
+    from octoroute.workers import serve
 
-    return workers.serve(arguments.config)
+    return serve(arguments.config)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from octoroute import demonstration
+    from octoroute.demonstration import run
 
-    return demonstration.run(arguments.port, once=arguments.once)
+    return run(arguments.port, once=arguments.once)
 
 
 def _config(arguments: argparse.Namespace) -> int:
     from octoroute.config.template import template
 
-    if arguments.output is None:
-        print(template(), end="")
-        return 0
-    path: Path = arguments.output
+    path: Path | None = arguments.output
+    if path is None:
+        return _say(template())
+    _write_new(path, template())
+    return _say(f"{path} is written. See what is in it with: octoroute check --config {path}\n")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Writes a file that does not exist yet. Raises ConfigError, and leaves no half of a file."""
     try:
         # "x" is O_EXCL: a file that appears in this very moment is not overwritten either.
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template())
+        file = path.open("x", encoding="utf-8")
     except FileExistsError:
-        raise ConfigError(
-            str(path), ["it exists already and is not overwritten; choose another path"]
-        ) from None
+        problem = "it exists already and is not overwritten; choose another path, or remove it first"
     except FileNotFoundError:
-        raise ConfigError(str(path), [f"the folder {path.parent} does not exist"]) from None
-    print(f"{path} written; next: octoroute check --config {path}")
-    return 0
+        problem = f"the folder {path.parent} does not exist"
+    except OSError as error:
+        problem = f"can't be written: {_reason(error)}"
+    else:
+        try:
+            with file:
+                file.write(text)
+        except OSError as error:
+            problem = f"can't be written: {_reason(error)}"
+            with suppress(OSError):
+                path.unlink()
+        else:
+            return
+    raise ConfigError(str(path), [problem])
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -131,8 +150,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from octoroute.config.fleet import fleet_table
 
     config = load(arguments.config)
-    print(f"{arguments.config} is valid.\n\n{fleet_table(config)}")
-    return 0
+    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n")
 
 
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

@@ -3,15 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from octoroute._relay import set_gap_bounds
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint
 from octoroute.config import Config
 from octoroute.exchange import Outcome, Plan, RequestView, Target
+from octoroute.observe.line_writer import LineWriter
+from octoroute.observe.metrics import INTER_TOKEN_S
+from octoroute.observe.recent import Recent
+from octoroute.observe.record import Recorder
+from octoroute.observe.registry import Registry
+from octoroute.observe.request_log import FORMATS, enabled
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.snapshot import Snapshot, compile_snapshot
@@ -25,15 +32,47 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 1.0
+RECENT_REQUESTS = 1000
+LOST = "octoroute_metrics_recording_failures_total"
+
+set_gap_bounds(INTER_TOKEN_S)
+
+
+class Shared:
+    """What all workers share: the endpoints' live state and the metrics' cells. Made before they are forked."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.state = FleetState(workers=workers)
+        self.registry = Registry(workers, self._in_flight, self._endpoints_up)
+        # Of this process; set by its gateway.
+        self.snapshot: Snapshot | None = None
+
+    def bind(self, worker: int) -> None:
+        """From here this process is the worker of that number."""
+        self.state.worker = worker
+        self.registry.bind(worker)
+
+    def _in_flight(self) -> Iterator[tuple[str, int]]:
+        for endpoint in self.snapshot.endpoints if self.snapshot else ():
+            yield endpoint.spec.tier, endpoint.in_flight
+
+    def _endpoints_up(self) -> Iterator[tuple[str, str, bool]]:
+        for endpoint in self.snapshot.endpoints if self.snapshot else ():
+            yield endpoint.spec.tier, endpoint.spec.name, endpoint.healthy
 
 
 class Gateway:
     """One worker's gateway. `start` and `close` it inside its event loop."""
 
-    def __init__(self, config: Config, state: FleetState | None = None, *, worker: int = 0) -> None:
-        self.state = state or FleetState()
-        self.worker = worker
-        self.snapshot: Snapshot = compile_snapshot(config, self.state, worker=worker)
+    def __init__(self, config: Config, shared: Shared | None = None, *, worker: int = 0) -> None:
+        self.shared = shared or Shared()
+        self.shared.bind(worker)
+        self.snapshot: Snapshot = compile_snapshot(config, self.shared.state)
+        self.shared.snapshot = self.snapshot
+        self.registry = self.shared.registry
+        self.lines = LineWriter(2, self.registry.counter(LOST, "request_log").add)
+        self.recent = Recent(RECENT_REQUESTS)
+        self.recorder = self._recorder(config)
         self.forwarder = Forwarder()
         self.sites = self._sites(self.snapshot)
         self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
@@ -45,7 +84,7 @@ class Gateway:
 
     def start(self) -> None:
         """Starts the deadlines' tick, the housekeeping and the probes."""
-        self._run(self._every(TICK_SECONDS, [self.forwarder.tick]))
+        self._run(self._every(TICK_SECONDS, [self.forwarder.tick, self.lines.flush]))
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
         self._run(self.prober.run())
 
@@ -56,6 +95,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for site in self.sites.values():
             site.pool.close()
+        self.lines.flush()
 
     async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
         """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and gave no answer."""
@@ -90,10 +130,20 @@ class Gateway:
 
     def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
         """Tells metrics and log what came of a request."""
+        self.recorder.record(view, plan, outcome)
 
     def fail_fatally(self) -> None:
         """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean one."""
         self.on_fatal()
+
+    def _recorder(self, config: Config) -> Recorder:
+        observability = config.observability
+        return Recorder(
+            self.registry,
+            self.recent,
+            FORMATS[observability.log_format],
+            self.lines.write if enabled(observability.request_log) else None,
+        )
 
     def _sites(self, snapshot: Snapshot) -> dict[Endpoint, Site]:
         connect_s = snapshot.config.timeouts.connect_seconds

@@ -1,7 +1,7 @@
 """Sets up the log: where it goes, how a line looks, and who may speak how loudly.
 
-Levels come from OCTOROUTE_LOG (or RUST_LOG, its name in 1.0), else from the config. A filter is a level for all,
-levels for single modules, or both: `info,octoroute.routing=debug`. This module writes nothing by itself.
+Levels come from OCTOROUTE_LOG (or RUST_LOG, its name in 1.0), else from the config. A filter is a level for
+all, levels for single modules, or both: `info,octoroute.routing=debug`. This module writes nothing by itself.
 """
 
 import difflib
@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
+from octoroute.config import Observability
 from octoroute.errors import ConfigError
 
 TRACE: Final = 5
@@ -109,7 +110,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, whatever came in `extra`, and a traceback if any."""
+    """One JSON object per line: time, level, logger, message, what came in `extra`, a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -165,11 +166,7 @@ class StderrHandler(logging.StreamHandler[Any]):
         """A log that can't be written (its reader is gone, the disk is full) must not disturb a request."""
 
 
-def set_up(
-    level: str = "info",
-    log_format: Literal["text", "json"] = "text",
-    environ: Mapping[str, str] = os.environ,
-) -> None:
+def setup(observability: Observability, environ: Mapping[str, str] = os.environ) -> None:
     """Makes the log go to stderr as configured. May be called again: it replaces what it set up before.
 
     Raises ConfigError if the filter in the environment is wrong, and changes nothing then.
@@ -181,8 +178,8 @@ def set_up(
         for module in handler.modules:
             logging.getLogger(module).setLevel(logging.NOTSET)
     handler = StderrHandler(wanted.modules)
-    handler.setFormatter(FORMATTERS[log_format]())
+    handler.setFormatter(FORMATTERS[observability.log_format]())
     root.addHandler(handler)
-    root.setLevel(LEVELS[level] if wanted.level is None else wanted.level)
+    root.setLevel(LEVELS[observability.log_level] if wanted.level is None else wanted.level)
     for module, number in wanted.modules.items():
         logging.getLogger(module).setLevel(number)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from octoroute._state import FleetState
-from octoroute.balance.endpoint import Endpoint, EndpointSpec
+from octoroute.balance.endpoint import Endpoint, EndpointSpec, claim_endpoints
 from octoroute.balance.group import Group
 from octoroute.config import Config, Model
 from octoroute.exchange import TIERS, Target
@@ -38,14 +38,9 @@ class Snapshot:
     terms: Mapping[str, Terms]
 
 
-def compile_snapshot(
-    config: Config, state: FleetState, *, worker: int = 0, previous: Snapshot | None = None
-) -> Snapshot:
-    """The snapshot of a config. Endpoints that `previous` has too are the same objects if nothing about them changed."""
-    known = {endpoint.spec: endpoint for endpoint in previous.endpoints} if previous else {}
-    endpoints = tuple(
-        known.get(spec) or Endpoint(spec, state, worker=worker) for spec in endpoint_specs(config)
-    )
+def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
+    """The snapshot of a config. Endpoints that were in an earlier one find their live state in `state` again."""
+    endpoints = claim_endpoints(endpoint_specs(config), state)
     members: dict[Target, list[Endpoint]] = {Target(tier): [] for tier in TIERS}
     for endpoint in endpoints:
         members[Target(endpoint.spec.tier)].append(endpoint)
@@ -59,7 +54,7 @@ def compile_snapshot(
                 target.tier,
                 group,
                 state,
-                slow_start_seconds=config.health.slow_start_seconds,
+                slow_start_s=config.health.slow_start_seconds,
             )
             for target, group in members.items()
         },
@@ -75,31 +70,23 @@ def compile_snapshot(
 
 
 def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:
-    """The endpoints of a config, in the order of the file. Exact duplicates are told apart by their ordinal."""
-    seen: dict[tuple[str, str, str], int] = {}
+    """The endpoints of a config, in the order of the file."""
     for tier in TIERS:
         for model in config.models.of(tier):
-            identity = (tier, model.name, model.base_url)
-            ordinal = seen[identity] = seen.get(identity, -1) + 1
-            yield _spec(tier, model, ordinal)
-
-
-def _spec(tier: str, model: Model, ordinal: int) -> EndpointSpec:
-    return EndpointSpec(
-        tier=tier,
-        name=model.name,
-        model=model.model or model.name,
-        base_url=model.base_url,
-        max_tokens=model.max_tokens,
-        temperature=model.temperature,
-        weight=model.weight,
-        priority=model.priority,
-        kind=model.kind,
-        api_key=model.api_key.get_secret_value(),
-        max_in_flight=model.max_in_flight,
-        tls_verify=model.tls_verify,
-        ordinal=ordinal,
-    )
+            yield EndpointSpec(
+                tier=tier,
+                name=model.name,
+                base_url=model.base_url,
+                model=model.model or model.name,
+                max_tokens=model.max_tokens,
+                temperature=model.temperature,
+                weight=model.weight,
+                priority=model.priority,
+                kind=model.kind,
+                api_key=model.api_key.get_secret_value(),
+                max_in_flight=model.max_in_flight,
+                tls_verify=model.tls_verify,
+            )
 
 
 def _terms(config: Config, timeout_s: float) -> Terms:

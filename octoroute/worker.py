@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import uvloop
 
-from octoroute._state import FleetState
 from octoroute.config import Config
-from octoroute.gateway import Gateway
+from octoroute.gateway import Gateway, Shared
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
 
@@ -20,15 +19,15 @@ log = logging.getLogger(__name__)
 EXIT_FATAL = 70
 
 
-def run_worker(config: Config, state: FleetState, number: int, sockets: Sequence[socket.socket]) -> int:
+def run_worker(config: Config, shared: Shared, number: int, sockets: Sequence[socket.socket]) -> int:
     """Serves until SIGTERM, or until a fatal error; the exit code."""
     seed_ids()
-    return uvloop.run(_serve(config, state, number, sockets))
+    return uvloop.run(_serve(config, shared, number, sockets))
 
 
-async def _serve(config: Config, state: FleetState, number: int, sockets: Sequence[socket.socket]) -> int:
+async def _serve(config: Config, shared: Shared, number: int, sockets: Sequence[socket.socket]) -> int:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(config, state, worker=number)
+    gateway = Gateway(config, shared, worker=number)
     api = Api(gateway)
     gateway.housekeeping.append(api.sweep)
     stop: asyncio.Future[int] = loop.create_future()

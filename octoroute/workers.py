@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from octoroute import logs
-from octoroute._state import FleetState
 from octoroute.config import Config, load
+from octoroute.gateway import Shared
 from octoroute.listen import describe, open_sockets
 from octoroute.worker import run_worker
 
@@ -43,20 +43,20 @@ class Slot:
 def serve(config_path: Path) -> int:
     """Serves until told to stop; the exit code. Raises ConfigError before anything has begun."""
     config = load(config_path)
-    logs.set_up(config.observability.log_level, config.observability.log_format)
+    logs.setup(config.observability)
     count = config.server.workers or len(os.sched_getaffinity(0))
     sets = open_sockets(config.server.host, config.server.port, count)
-    state = FleetState(workers=count)
+    shared = Shared(count)
     log.info("octoroute listens on %s", describe(sets[0], tls=bool(config.server.tls_cert)))
-    return Supervisor(config, state, [Slot(number, sockets) for number, sockets in enumerate(sets)]).run()
+    return Supervisor(config, shared, [Slot(number, sockets) for number, sockets in enumerate(sets)]).run()
 
 
 class Supervisor:
     """Starts the workers and keeps them running."""
 
-    def __init__(self, config: Config, state: FleetState, slots: list[Slot]) -> None:
+    def __init__(self, config: Config, shared: Shared, slots: list[Slot]) -> None:
         self.config = config
-        self.state = state
+        self.shared = shared
         self.slots = slots
         self.stopping = False
 
@@ -107,7 +107,7 @@ class Supervisor:
                         sock.close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = run_worker(self.config, self.state, slot.number, slot.sockets)
+            code = run_worker(self.config, self.shared, slot.number, slot.sockets)
         except BaseException:
             log.exception("worker %d failed", slot.number)
         finally:
@@ -130,7 +130,7 @@ class Supervisor:
     def ended(self, slot: Slot, code: int) -> None:
         slot.pid = 0
         # What the dead worker had under way counts no longer.
-        self.state.reclaim(slot.number)
+        self.shared.state.reclaim(slot.number)
         if self.stopping:
             return
         now = time.monotonic()

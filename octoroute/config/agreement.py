@@ -90,15 +90,23 @@ def _weight_totals(servers: list[tuple[ServerPath, Tree]]) -> Iterator[str]:
     for (_, tier, _), server in servers:
         weight = server.get("weight", Model.model_fields["weight"].default)
         priority = server.get("priority", Model.model_fields["priority"].default)
-        # A weight written as an integer counts only where it is too small to matter here.
-        if isinstance(weight, float) and math.isfinite(weight) and isinstance(priority, int):
-            totals[tier, priority] = totals.get((tier, priority), 0.0) + weight
+        if isinstance(priority, int):
+            totals[tier, priority] = totals.get((tier, priority), 0.0) + _finite(weight)
     for (tier, priority), total in totals.items():
         if math.isinf(total):
             yield (
                 f"models.{tier}: the weights of priority {priority} add up to more than a number can hold; "
                 "use smaller weights"
             )
+
+
+def _finite(weight: Any) -> float:
+    """The weight as a float; 0 if its own rule refuses it."""
+    try:
+        number = float(weight) if isinstance(weight, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
 
 
 def _aliases(tree: Tree, names: list[str | None], references: References) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from octoroute.config.describe import Path, kind_at, kind_of, table_name, tables
 from octoroute.config.references import is_reference
 from octoroute.config.schema import Config, Section
-from octoroute.config.values import HINT, UNRESOLVED
+from octoroute.config.values import HINT, PEM_BEGIN, UNRESOLVED
 from octoroute.config.wording import (
     MASK,
     did_you_mean,
@@ -78,6 +78,8 @@ def shown(path: Path, tree: Tree) -> str:
     if isinstance(value, str) and is_reference(value):
         return quoted(value)
     if kind_at(path).type is SecretStr and not isinstance(value, dict | list):
+        return MASK
+    if isinstance(value, str) and PEM_BEGIN in value:
         return MASK
     if path[-1] == "base_url" and isinstance(value, str):
         return quoted(url_without_secrets(value))

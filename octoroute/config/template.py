@@ -1,4 +1,4 @@
-"""The commented config that `octoroute config` gives to newcomers; the text is octoroute/config_template.toml."""
+"""The commented config that `octoroute config` gives to newcomers, kept in octoroute/config_template.toml."""
 
 from importlib.resources import files
 

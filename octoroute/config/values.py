@@ -17,6 +17,7 @@ from octoroute.config.references import References
 
 HINT: Final = "octoroute_hint"
 UNRESOLVED: Final = "octoroute_unresolved"
+PEM_BEGIN: Final = "-----BEGIN"
 
 # sun_path of Linux is 108 bytes and ends with a zero byte.
 MAX_SOCKET_PATH_BYTES: Final = 107
@@ -133,7 +134,7 @@ def _api_key(value: SecretStr) -> SecretStr:
 
 
 def _pem_path(value: str, info: ValidationInfo) -> str:
-    if "-----BEGIN" in value:
+    if PEM_BEGIN in value:
         raise refuse("this is the text of a PEM file; write its path")
     if not _is_plain(value):
         raise refuse()

@@ -5,7 +5,7 @@ Owns what a load balancer would like to know (processing, deferred). Knows reque
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,7 @@ class Engine:
     processing: int = 0
     deferred: int = 0
     completed: int = 0
+    changed: Callable[[], None] = lambda: None
     last_result_at: float = 0.0
     _free: asyncio.Semaphore = field(init=False)
 
@@ -48,11 +49,13 @@ class Engine:
         finally:
             self.deferred -= 1
         self.processing += 1
+        self.changed()
         try:
             yield
         finally:
             self.processing -= 1
             self._free.release()
+            self.changed()
 
     async def prefill(self) -> None:
         if self.prefill_seconds > 0:

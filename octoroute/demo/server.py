@@ -66,6 +66,7 @@ class SimulatedServer:
         self._opening: asyncio.Task[None] | None = None
         self._running: set[int] = set()
         self._news = asyncio.Event()
+        self.engine.changed = self._tell
         self._script: Script | None = None
         self._fault: str | None = None
         self._fault_left = math.inf

@@ -19,6 +19,7 @@ AUTO: Final = "auto"
 # In the order of GET /v1/models. Their case is ignored, and no endpoint or alias can take them over.
 WORDS: Final = (AUTO, *TIERS)
 LONGEST_WORD: Final = max(map(len, WORDS))
+TARGETS: Final = {tier: Target(tier) for tier in TIERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def build_table(
     model.
     """
     fleet = list(endpoints)
-    plans = {tier: Plan(Target(tier), "rule", "named") for tier in TIERS}
+    plans = {tier: Plan(TARGETS[tier], "rule", "named") for tier in TIERS}
     names: dict[str, None] = {}
     for tier, name, _ in fleet:
         if name.lower() not in WORDS and name not in names:
@@ -111,7 +112,7 @@ def decide(view: RequestView, table: RoutingTable) -> Plan | Question:
 
 def by_rule(facts: Facts, _reading: Reading, table: RoutingTable) -> Plan:
     """The first rule that matches, else the default tier."""
-    return _plan_by_rule(facts) or Plan(Target(table.default_tier), "rule", "default", facts=facts)
+    return _plan_by_rule(facts) or Plan(TARGETS[table.default_tier], "rule", "default", 0.0, facts)
 
 
 def by_llm(facts: Facts, reading: Reading, table: RoutingTable) -> Question:
@@ -136,7 +137,7 @@ def _plan_by_rule(facts: Facts) -> Plan | None:
     if matched is None:
         return None
     tier, name = matched
-    return Plan(Target(tier), "rule", f"rule:{name}", facts=facts)
+    return Plan(TARGETS[tier], "rule", f"rule:{name}", 0.0, facts)
 
 
 def _model_of(view: RequestView) -> str:
@@ -146,7 +147,9 @@ def _model_of(view: RequestView) -> str:
     if not isinstance(asked, str):
         found = _JSON_TYPES.get(type(asked), "something else")
         raise InvalidRequest(f"model must be a string, not {found}", param="model")
-    raise InvalidRequest('model is missing: name one, or ask for "auto"', param="model")
+    raise InvalidRequest(
+        'model is missing: name one, or ask for "auto"', param="model", code="missing_required_parameter"
+    )
 
 
 _JSON_TYPES: Final = {

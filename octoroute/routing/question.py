@@ -73,18 +73,19 @@ SYSTEMIC: Final[dict[Step, str]] = {
 
 
 class QuestionFailed(RouterFailed):
-    """The model that decides gave no usable answer; `retryable` where another endpoint may be asked.
+    """The model that decides gave no usable answer. `retryable`: another endpoint may be asked.
 
-    `answer` is quoted to the client, who wrote what it is about; `detail` is for the log and must hold no
-    content.
+    `message`, for the client, quotes `answer`: it is about the client's own text. `str()` and `detail` are
+    for the log, so they hold no content.
     """
 
     def __init__(self, step: Step, *, answer: str = "", detail: str = "") -> None:
         why = TRANSIENT.get(step) or SYSTEMIC[step]
-        quoted = f": {excerpt(answer, MAX_EXCERPT_CHARACTERS)}" if answer else ""
         super().__init__(
-            f"Routing failed ({step}): a model was asked which tier to use, but {why}{quoted}", detail=detail
+            f"Routing failed ({step}): a model was asked which tier to use, but {why}", detail=detail
         )
+        if answer:
+            self.message += f": {excerpt(answer, MAX_EXCERPT_CHARACTERS)}"
         self.step: Step = step
         self.retryable = step in TRANSIENT
 
@@ -126,10 +127,11 @@ class Question:
 def make_question(tier: str, facts: Facts, asked: Sequence[str]) -> Question:
     """The question about a request whose last user message is `asked`."""
     text = opening(asked, MAX_TEXT_CHARACTERS + 1)
+    shown = _take_apart(text[:MAX_TEXT_CHARACTERS])
     if len(text) > MAX_TEXT_CHARACTERS:
-        text = text[:MAX_TEXT_CHARACTERS] + TRUNCATED
+        shown += TRUNCATED
     prompt = (
-        f"{CHOICES}{_take_apart(text)}\n</request>\n\n"
+        f"{CHOICES}{shown}\n</request>\n\n"
         f"Estimated tokens: {facts.tokens}\nImportance: {facts.importance}\nTask type: {facts.task_type}\n\n"
         f"{INSTRUCTION}"
     )

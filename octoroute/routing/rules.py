@@ -1,7 +1,7 @@
 """The rule router: a table of named rules, the first that matches decides.
 
-Data, not code: `explain` reads the same table and says what each rule asks for. Where one condition of 1.0 has
-several causes, each cause is a rule of its own with the same tier, so that a log line names the cause.
+Data, not code: `explain` reads the same table and says what each rule asks for. Where one condition of 1.0
+has several causes, each cause is a rule of its own with the same tier, so that a log line names the cause.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from octoroute.routing.excerpt import excerpt
 MAX_NAME_CHARACTERS: Final = 100
 MAX_LISTED: Final = 50
 # Comparing is slow (about 10 us a name), and anyone may ask for nonsense.
-MAX_COMPARED: Final = 200
+MAX_COMPARED: Final = 64
 MAX_LENGTH_DIFFERENCE: Final = 3
 
 

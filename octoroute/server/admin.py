@@ -26,6 +26,14 @@ async def health(request: web.BaseRequest, path: str, request_id: str, gateway: 
     return json_response(orjson.dumps(body), request_id)
 
 
+async def metrics(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
+    """GET /metrics: of all workers, whichever is asked."""
+    body, content_type = gateway.registry.render(request.headers.get("Accept", ""))
+    return web.Response(
+        body=body, headers={"Content-Type": content_type, "Server": "octoroute", "X-Request-Id": request_id}
+    )
+
+
 def json_response(body: bytes, request_id: str, status: int = 200) -> web.Response:
     return web.Response(
         status=status,

@@ -26,6 +26,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/chat/completions": {"POST": completions.complete},
     "/v1/models": {"GET": admin.models},
     "/health": {"GET": admin.health},
+    "/metrics": {"GET": admin.metrics},
 }
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
@@ -53,6 +54,8 @@ class Api(web.Server):
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serves one request; every failure becomes an error object."""
         given = request_id(request)
+        wire = request.protocol
+        assert isinstance(wire, ClientWire)
         try:
             path, handler = find(request)
             return await handler(request, path, given, self.gateway)
@@ -68,10 +71,11 @@ class Api(web.Server):
         except Exception:
             log.exception("request %s failed", given)
             failure = Internal("the gateway failed")
+        finally:
+            wire.busy = False
         if failure.detail:
             log.warning("request %s: %s (%s)", given, failure, failure.detail)
-        wire = request.protocol
-        if failure.status in UNREAD and isinstance(wire, ClientWire):
+        if failure.status in UNREAD:
             return wire.refuse(failure, given)
         status, headers, body = render(failure, given)
         return web.Response(status=status, headers=headers, body=body)

@@ -170,11 +170,13 @@ class Downstream:
 class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the server connection whose answer is on its way to this client."""
 
-    __slots__ = ("_gone", "feed", "head_bytes", "head_since")
+    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.feed: Connection | None = None
+        # From a request's head to the end of its handler.
+        self.busy = False
         # Since when a request's head is incomplete, on the loop's clock (0: it is not), and its bytes so far.
         self.head_since = 0.0
         self.head_bytes = 0
@@ -183,9 +185,12 @@ class ClientWire(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._gone is not None:
             return
+        parsed = self._request_count
         super().data_received(data)
-        if self._request_in_progress or self._messages:
+        if self._request_count != parsed:
+            self.busy = True
             self.head_since = 0.0
+        if self.busy:
             return
         self.head_bytes += len(data)
         if not self.head_since:
@@ -230,7 +235,7 @@ class ClientWire(web.RequestHandler):
     def eof_received(self) -> None:
         # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a client that
         # was killed looks like this.
-        if self._request_in_progress and self.transport is not None:
+        if self.busy and self.transport is not None:
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:

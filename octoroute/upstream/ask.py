@@ -86,7 +86,7 @@ class Asker:
                 record_failure(endpoint, failures)
                 failure = error
             else:
-                record_success(endpoint)
+                record_success(endpoint, time.monotonic())
                 return tier
             finally:
                 lease.release()

@@ -102,7 +102,7 @@ class Forwarder:
             if failure is None:
                 # An answer that broke off says nothing about the endpoint's next one.
                 if outcome.result != "broken":
-                    record_success(endpoint)
+                    record_success(endpoint, time.monotonic())
                 return
             outcome.failures.append((endpoint.spec.name, failure.label))
             if failure.ends:

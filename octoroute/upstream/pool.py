@@ -16,7 +16,7 @@ from octoroute.upstream.connection import Connection
 IDLE_SECONDS = 4.0
 MAX_IDLE = 256
 # A connection that carried an event stream and is still open after this long is one that the server keeps.
-PROBATION_SECONDS = 1.0
+PROBATION_SECONDS = 0.1
 # What was learnt about closing after streams is doubted after this long: the server may have been replaced.
 RELEARN_SECONDS = 300.0
 

@@ -13,7 +13,7 @@ import orjson
 
 from octoroute._http1 import Head
 from octoroute._relay import Relay
-from octoroute.balance.breaker import record_probe
+from octoroute.balance.breaker import Probe, record_probe
 from octoroute.balance.endpoint import Endpoint
 from octoroute.errors import UpstreamFailed
 from octoroute.snapshot import Snapshot
@@ -88,16 +88,11 @@ class Prober:
         site = self.sites.get(endpoint)
         if site is None:
             return
-        began = time.monotonic()
-        problem, silent = await self._ask(endpoint, config.path, config.timeout_seconds)
-        now = time.monotonic()
-        if problem and silent and endpoint.last_activity > began - config.timeout_seconds:
-            log.debug("%s is slow to answer probes, but its streams flow", endpoint)
-            return
-        was = endpoint.healthy
-        record_probe(endpoint, not problem, now=now, failures=config.failures, successes=config.successes)
-        if endpoint.healthy != was:
-            log.warning("%s is %s%s", endpoint, "healthy" if endpoint.healthy else "unhealthy", problem and f": {problem}")
+        problem, timed_out = await self._ask(endpoint, config.path, config.timeout_seconds)
+        probe = Probe(not problem, time.monotonic(), config.timeout_seconds, timed_out)
+        change = record_probe(endpoint, probe, failures=config.failures, successes=config.successes)
+        if change is not None:
+            log.warning("%s: %s", endpoint, problem or "it works again")
         elif problem:
             log.info("%s failed a probe: %s", endpoint, problem)
 

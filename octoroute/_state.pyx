@@ -1,0 +1,349 @@
+"""Live state of every endpoint, in anonymous shared memory that is mapped before the workers fork.
+
+Owns: the table of slots (one per endpoint identity), the counts of requests in flight and the leases on them.
+Must not: decide anything about health or selection. It makes each change whole, whatever process dies when.
+
+A slot changes under its robust mutex: the kernel frees it when its holder dies, the next to lock it repairs.
+A worker's own column of counts is the truth; total and gate follow from the columns. No Python object is made
+under a mutex: that may start a garbage collection, which may release a lease on the same slot.
+"""
+
+from mmap import mmap
+from types import GenericAlias
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY, isfinite
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from octoroute._slots cimport (
+    Fleet, Seen, Slot, Table, bump, enter, forget, has_owner, init_mutex, leave, load8, load32, load64,
+    load_double, lock, set_gate, store8, store32, store_double, take, unlock,
+)
+
+
+@cython.final
+@cython.no_gc                    # nothing that a lease refers to refers back
+@cython.freelist(256)
+cdef class Lease:
+    """One request's place at `endpoint`, given back by the first `release`, else with the last reference."""
+
+    __class_getitem__ = classmethod(GenericAlias)
+    cdef readonly object endpoint
+    cdef FleetState _state
+    cdef int32_t _slot
+    cdef int32_t _worker
+    cdef bint _held
+
+    def release(self):
+        """Give the place back; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self._state._release(self._slot, self._worker)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.release()
+
+    def __dealloc__(self):
+        # A lease that crossed a fork is still its first process's to give back.
+        if self._held and self._state._worker == self._worker:
+            self._state._release(self._slot, self._worker)
+
+
+@cython.final
+cdef class FleetState:
+    """A table of `slots` endpoints for `workers` processes. `worker` says which column this process writes.
+
+    Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share; -inf is "never".
+    A slot outside of the table or never claimed raises IndexError.
+    """
+
+    cdef readonly int32_t slots
+    cdef readonly int32_t workers
+    cdef readonly object gates       # a byte per slot, 1 = full: what a Selector looks at
+    cdef int32_t _worker
+    cdef Py_buffer _view
+    cdef Fleet _fleet
+
+    def __cinit__(self, slots=4096, workers=1):
+        if slots < 1 or workers < 1:
+            raise ValueError("a fleet needs at least one slot and one worker")
+        gates_at = sizeof(Table) + slots * sizeof(Slot)
+        columns_at = gates_at + (slots + 63) // 64 * 64
+        memory = mmap(-1, columns_at + 2 * workers * slots * sizeof(uint32_t))
+        PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
+        self.slots = self._fleet.slots = slots
+        self.workers = self._fleet.workers = workers
+        self._fleet.table = <Table *>self._view.buf
+        self._fleet.slot = <Slot *>(self._fleet.table + 1)
+        self._fleet.full = <uint8_t *>self._view.buf + <size_t>gates_at
+        self._fleet.in_flight = <uint32_t *>(<uint8_t *>self._view.buf + <size_t>columns_at)
+        self._fleet.claims = self._fleet.in_flight + <size_t>(workers * slots)
+        self.gates = memoryview(memory)[gates_at:gates_at + slots].toreadonly()
+        if init_mutex(&self._fleet.table.mutex) != 0:
+            raise OSError("this system has no robust process-shared mutexes")
+
+    def __dealloc__(self):
+        if self._view.buf != NULL:
+            PyBuffer_Release(&self._view)
+
+    @property
+    def worker(self):
+        return self._worker
+
+    @worker.setter
+    def worker(self, int worker):
+        if not 0 <= worker < self.workers:
+            raise ValueError(f"worker {worker} of {self.workers}")
+        self._worker = worker
+
+    @property
+    def generation(self):
+        """Grows whenever an endpoint's health, drain flag or weight changed: the time to rebuild tables."""
+        return load64(&self._fleet.table.generation)
+
+    cdef Slot *_at(self, int32_t slot) except NULL:
+        if not 0 <= slot < self.slots or not load8(&self._fleet.slot[slot].used):
+            raise IndexError(f"slot {slot} is not in use")
+        return &self._fleet.slot[slot]
+
+    def claim(self, bytes digest):
+        """The slot of a 16-byte identity: the one that has it, with its state, else a fresh one (healthy).
+
+        MemoryError when the table is full. Each claim of a process is given back by one `release_slot` in it.
+        """
+        cdef const uint8_t *key = digest
+        cdef int32_t slot = int.from_bytes(digest, "little") % self.slots, found = -1
+        cdef Slot *entry
+        if len(digest) != 16:
+            raise ValueError(f"a digest has 16 bytes, not {len(digest)}")
+        lock(&self._fleet.table.mutex)     # nothing to repair: what a dead one left half-made has no owner
+        for _ in range(self.slots):
+            entry = &self._fleet.slot[slot]
+            if entry.used and memcmp(entry.digest, key, 16) == 0:
+                found = slot
+                break
+            if found < 0 and entry.in_flight == 0 and not has_owner(&self._fleet, slot):
+                found = slot
+            if not entry.used:
+                break
+            slot = (slot + 1) % self.slots
+        if found >= 0:
+            take(&self._fleet, found, key, self._worker)
+        unlock(&self._fleet.table.mutex)
+        if found < 0:
+            raise MemoryError(f"all {self.slots} slots for endpoints are in use")
+        return found
+
+    def release_slot(self, int32_t slot):
+        """Give back one claim of this process. Unclaimed, a slot forgets its health and is free once idle."""
+        cdef uint32_t *claims
+        self._at(slot)
+        claims = &self._fleet.claims[self._worker * self.slots + slot]
+        lock(&self._fleet.table.mutex)
+        claims[0] -= claims[0] > 0
+        if not has_owner(&self._fleet, slot):
+            forget(&self._fleet, slot)
+        unlock(&self._fleet.table.mutex)
+
+    def reclaim(self, int32_t worker):
+        """After a worker's end, before another has its number: give its claims and requests back (count)."""
+        cdef uint32_t *column
+        cdef int32_t slot
+        cdef uint64_t reclaimed = 0
+        if not 0 <= worker < self.workers:
+            raise ValueError(f"worker {worker} of {self.workers}")
+        lock(&self._fleet.table.mutex)
+        for slot in range(self.slots):
+            if self._fleet.slot[slot].used:
+                enter(&self._fleet, slot)
+                column = &self._fleet.in_flight[worker * self.slots + slot]
+                reclaimed += column[0]
+                store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight - column[0])
+                column[0] = 0
+                set_gate(&self._fleet, slot)
+                leave(&self._fleet, slot)
+                self._fleet.claims[worker * self.slots + slot] = 0
+        if self._fleet.table.prober == worker:
+            self._fleet.table.prober_until = -INFINITY
+        unlock(&self._fleet.table.mutex)
+        return reclaimed
+
+    def may_probe(self, double now, double lease_s):
+        """Whether it is this process that probes in the next `lease_s`: one does, until it stops asking."""
+        cdef bint mine
+        lock(&self._fleet.table.mutex)
+        mine = self._fleet.table.prober == self._worker or now >= self._fleet.table.prober_until
+        if mine:
+            self._fleet.table.prober = self._worker
+            self._fleet.table.prober_until = now + lease_s
+        unlock(&self._fleet.table.mutex)
+        return mine
+
+    def acquire(self, int32_t slot):
+        """Count one more request of this worker; False, and no count, where the slot is at its capacity."""
+        self._at(slot)
+        return self._acquire(slot)
+
+    def lease(self, int32_t slot, endpoint):
+        """`acquire` as a Lease on `endpoint`, or None where the slot is at its capacity."""
+        cdef Lease lease
+        self._at(slot)
+        if not self._acquire(slot):
+            return None
+        lease = Lease.__new__(Lease)
+        lease.endpoint = endpoint
+        lease._state = self
+        lease._slot = slot
+        lease._worker = self._worker
+        lease._held = True
+        return lease
+
+    def release(self, int32_t slot):
+        """Count one request of this worker less; False where it has none: no count falls below zero."""
+        self._at(slot)
+        return self._release(slot, self._worker)
+
+    cdef bint _acquire(self, int32_t slot) noexcept:
+        cdef bint vacant
+        enter(&self._fleet, slot)
+        vacant = not self._fleet.full[slot]
+        if vacant:
+            self._fleet.in_flight[self._worker * self.slots + slot] += 1
+            store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight + 1)
+            set_gate(&self._fleet, slot)
+        leave(&self._fleet, slot)
+        return vacant
+
+    cdef bint _release(self, int32_t slot, int32_t worker) noexcept:
+        cdef uint32_t *column = &self._fleet.in_flight[worker * self.slots + slot]
+        cdef bint held
+        enter(&self._fleet, slot)
+        held = column[0] > 0
+        if held:
+            column[0] -= 1
+            store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight - 1)
+            set_gate(&self._fleet, slot)
+        leave(&self._fleet, slot)
+        return held
+
+    def in_flight(self, int32_t slot):
+        return load32(&self._at(slot).in_flight)
+
+    def capacity(self, int32_t slot):
+        """How many may be in flight: as configured, else as learnt from the server; 0 = any number."""
+        cdef Slot *entry = self._at(slot)
+        return load32(&entry.configured_capacity) or load32(&entry.learnt_capacity)
+
+    def set_capacity(self, int32_t slot, int64_t configured=-1, int64_t learnt=-1):
+        cdef Slot *entry = self._at(slot)
+        enter(&self._fleet, slot)
+        if configured >= 0:
+            store32(&entry.configured_capacity, <uint32_t>configured)
+        if learnt >= 0:
+            store32(&entry.learnt_capacity, <uint32_t>learnt)
+        set_gate(&self._fleet, slot)
+        leave(&self._fleet, slot)
+
+    def available(self, slots):
+        """One byte per slot of `slots`: 1 where it is healthy and not draining."""
+        cdef int32_t slot
+        cdef Slot *entry
+        flags = bytearray(len(slots))
+        for i, slot in enumerate(slots):
+            entry = self._at(slot)
+            flags[i] = load8(&entry.healthy) and not load8(&entry.draining)
+        return bytes(flags)
+
+    def count_failure(self, int32_t slot, uint32_t threshold):
+        """One more failure in a row; at `threshold` the slot becomes unhealthy. True where it just did."""
+        cdef Slot *entry = self._at(slot)
+        cdef bint fell
+        enter(&self._fleet, slot)
+        entry.seen.successes = 0
+        store32(&entry.seen.failures, entry.seen.failures + 1)
+        fell = entry.healthy and entry.seen.failures >= threshold
+        if fell:
+            store8(&entry.healthy, 0)
+            bump(&self._fleet.table.generation)
+        leave(&self._fleet, slot)
+        return fell
+
+    def count_success(self, int32_t slot, uint32_t needed, double now):
+        """A success: no failures in a row any more; the `needed`th in a row heals. True where it just did."""
+        cdef Slot *entry = self._at(slot)
+        cdef bint rose
+        if load8(&entry.healthy) and load32(&entry.seen.failures) == 0:
+            return False                       # as almost every request finds it: nothing to write
+        enter(&self._fleet, slot)
+        store32(&entry.seen.failures, 0)
+        store32(&entry.seen.successes, entry.seen.successes + 1)
+        rose = not entry.healthy and entry.seen.successes >= needed
+        if rose:
+            entry.seen.successes = 0
+            store_double(&entry.seen.healthy_since, now)
+            store8(&entry.healthy, 1)
+            bump(&self._fleet.table.generation)
+        leave(&self._fleet, slot)
+        return rose
+
+    def set_draining(self, int32_t slot, bint draining):
+        cdef Slot *entry = self._at(slot)
+        if load8(&entry.draining) != draining:
+            store8(&entry.draining, draining)
+            bump(&self._fleet.table.generation)
+
+    def set_weight(self, int32_t slot, double weight):
+        """Replace the configured weight, for all workers; 0 puts it back."""
+        if not (isfinite(weight) and weight >= 0.0):
+            raise ValueError(f"weight {weight} is not finite and positive, nor 0")
+        store_double(&self._at(slot).weight, weight)
+        bump(&self._fleet.table.generation)
+
+    def weight(self, int32_t slot):
+        return load_double(&self._at(slot).weight)
+
+    def healthy(self, int32_t slot):
+        return bool(load8(&self._at(slot).healthy))
+
+    def draining(self, int32_t slot):
+        return bool(load8(&self._at(slot).draining))
+
+    def healthy_since(self, int32_t slot):
+        """When it last recovered; -inf where it never fell."""
+        return load_double(&self._at(slot).seen.healthy_since)
+
+    def note_check(self, int32_t slot, double now):
+        store_double(&self._at(slot).seen.last_check, now)
+
+    def note_activity(self, int32_t slot, double now):
+        store_double(&self._at(slot).seen.last_activity, now)
+
+    def note_ttft(self, int32_t slot, double seconds):
+        """Average in a time to first token. A sample counts 1/8, as in RFC 6298's smoothed round trip."""
+        cdef Slot *entry = self._at(slot)
+        enter(&self._fleet, slot)
+        entry.seen.ttft_s += (seconds - entry.seen.ttft_s) / (8.0 if entry.seen.ttft_s >= 0.0 else 1.0)
+        leave(&self._fleet, slot)
+
+    def note_load(self, int32_t slot, uint32_t running, uint32_t waiting, double kv_use, double now):
+        cdef Slot *entry = self._at(slot)
+        enter(&self._fleet, slot)
+        entry.seen.running = running
+        entry.seen.waiting = waiting
+        entry.seen.kv_use = kv_use
+        entry.seen.load_at = now
+        leave(&self._fleet, slot)
+
+    def report(self, int32_t slot):
+        """What was seen of it, all at one moment. Before the first sample `ttft_s` is -1, a time -inf."""
+        cdef Slot *entry = self._at(slot)
+        cdef Seen seen
+        enter(&self._fleet, slot)
+        seen = entry.seen
+        leave(&self._fleet, slot)
+        return seen

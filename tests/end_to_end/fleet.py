@@ -1,0 +1,156 @@
+"""A gateway as a real process in front of simulated servers, and the config text that joins them.
+
+Owns starting, waiting for readiness, and an ending that is looked at: exit code 0, no traceback in the log.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from octoroute.demo import SimulatedServer
+
+START_SECONDS = 15.0
+STOP_SECONDS = 10.0
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A server with the keys of its `[[models.<tier>]]` table; a bare server means the defaults."""
+
+    server: SimulatedServer
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+Tier = Iterable[SimulatedServer | Endpoint]
+
+
+def endpoint(server: SimulatedServer, **keys: Any) -> Endpoint:
+    return Endpoint(server, keys)
+
+
+def fleet_config(fast: Tier, balanced: Tier = (), deep: Tier = (), **sections: Mapping[str, Any]) -> str:
+    """Config text. A tier left out gets a port where nobody listens. Keywords are sections.
+
+    `timeouts={"connect_seconds": 1.0}` becomes `[timeouts]`; `server` and `routing` are merged with what is
+    needed to run.
+    """
+    own = {"host": "127.0.0.1", "port": 0, **sections.get("server", {})}
+    routing = {"strategy": "rule", **sections.get("routing", {})}
+    lines = [_table("server", own), _table("routing", routing)]
+    lines += [_table(name, keys) for name, keys in sections.items() if name not in ("server", "routing")]
+    for tier, members in (("fast", fast), ("balanced", balanced), ("deep", deep)):
+        entries = [one if isinstance(one, Endpoint) else Endpoint(one) for one in members]
+        if not entries:
+            nobody = {"name": f"nobody-{tier}", "base_url": "http://127.0.0.1:9/v1", "max_tokens": 64}
+            lines.append(_table(f"[models.{tier}]", nobody))
+        for entry in entries:
+            keys = {"name": entry.server.model, "base_url": entry.server.base_url, "max_tokens": 64}
+            lines.append(_table(f"[models.{tier}]", keys | entry.keys))
+    return "\n".join(lines)
+
+
+def _table(name: str, keys: Mapping[str, Any]) -> str:
+    return f"[{name}]\n" + "".join(f"{_key(key)} = {_value(value)}\n" for key, value in keys.items())
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() else f'"{key}"'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Gateway:
+    """A running `python -m octoroute --config ...`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    async def start(self, config: str) -> None:
+        """Starts it on a free port and waits until /health answers. Raises AssertionError with the log."""
+        self.port = free_port()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "config.toml"
+        path.write_text(config.replace("port = 0\n", f"port = {self.port}\n", 1))
+        with (self.folder / "log").open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes a moment, and nothing else runs yet
+                [sys.executable, "-m", "octoroute", "--config", str(path)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._healthy():
+                    assert self.process.poll() is None, f"the gateway ended while starting:\n{self.log}"
+                    await asyncio.sleep(0.02)  # another process: there is no event to wait for
+        except TimeoutError:
+            raise AssertionError(f"the gateway was not ready in {START_SECONDS} s:\n{self.log}") from None
+
+    async def stop(self) -> None:
+        """SIGTERM. Raises AssertionError where it doesn't end well."""
+        if self._process is None:
+            return
+        self.process.terminate()
+        try:
+            code = await asyncio.to_thread(self.process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the gateway did not end on SIGTERM:\n{self.log}") from None
+        assert code == 0, f"the gateway ended with {code}:\n{self.log}"
+        assert "Traceback" not in self.log, f"a traceback is in the log:\n{self.log}"
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    async def _healthy(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(b"GET /health HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+            return (await reader.readline()).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+        finally:
+            writer.close()

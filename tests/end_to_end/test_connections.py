@@ -1,0 +1,132 @@
+"""Connections to servers are used again where that is safe, and nobody notices when it was not."""
+
+import asyncio
+
+from tests.end_to_end.conftest import StartGateway, StartServer
+from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.wire_client import WireClient, chat, converse
+
+PATH = "/v1/chat/completions"
+PROBE_CONNECTIONS = 2
+
+
+async def test_a_hundred_streams_in_a_row_through_a_server_that_closes_after_each(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("llama_cpp")
+    port = (await gateway(fleet_config([server], retry={"attempts": 1}))).port
+    async with WireClient(port) as client:
+        for number in range(100):
+            client.post(PATH, chat(f"hello {number}", stream=True))
+            reply = await client.reply()
+            assert (reply.status, reply.events[-1]) == (200, "[DONE]")
+    assert len(server.completions) == 100
+
+
+async def test_a_hundred_streams_at_the_same_time(serve: StartServer, gateway: StartGateway) -> None:
+    server = await serve("llama_cpp", slots=100)
+    port = (await gateway(fleet_config([server], retry={"attempts": 1}))).port
+    replies = await asyncio.gather(*(converse(port, f"hello {at}", stream=True) for at in range(100)))
+    assert [reply.status for reply in replies] == [200] * 100
+    assert all(reply.events[-1] == "[DONE]" for reply in replies)
+
+
+async def test_streams_and_plain_requests_in_turn(serve: StartServer, gateway: StartGateway) -> None:
+    server = await serve("llama_cpp")
+    port = (await gateway(fleet_config([server], retry={"attempts": 1}))).port
+    async with WireClient(port) as client:
+        for number in range(20):
+            client.post(PATH, chat(stream=number % 2 == 0))
+            assert (await client.reply()).status == 200
+
+
+async def test_a_server_that_keeps_connections_gets_its_streams_on_one(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm")
+    port = (await gateway(fleet_config([server]))).port
+    # That the server keeps them has to be learnt first.
+    async with asyncio.timeout(10):
+        while len({request.connection for request in server.completions[-2:]}) != 1 or len(server.completions) < 2:
+            await converse(port, stream=True)
+    before = server.connections.total
+    for number in range(20):
+        assert (await converse(port, stream=number % 2 == 0)).status == 200
+    assert server.connections.total <= before + PROBE_CONNECTIONS
+
+
+async def test_no_connection_is_used_after_it_carried_a_stream_of_a_server_that_closes(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("llama_cpp")
+    port = (await gateway(fleet_config([server]))).port
+    for _ in range(10):
+        await converse(port, stream=True)
+    used = [request.connection for request in server.completions]
+    assert len(set(used)) == len(used) == 10
+
+
+async def test_connections_that_the_server_closed_when_idle_are_not_used(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm", idle_seconds=0.05)
+    port = (await gateway(fleet_config([server], retry={"attempts": 1}))).port
+    for _ in range(5):
+        assert (await converse(port)).status == 200
+        await server.wait_for(lambda: server.connections.open == 0)
+
+
+async def test_a_reused_connection_that_dies_is_replaced_unseen(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server, other = await serve("vllm"), await serve("vllm", "other")
+    config = fleet_config([endpoint(server, priority=2), other], health={"failures": 1})
+    port = (await gateway(config)).port
+    server.set_fault("closes-idle")
+    for number in range(10):
+        assert (await converse(port, stream=number % 2 == 0)).json_model() == server.model
+    assert any(request.fault for request in server.completions)
+    assert len(other.completions) == 0
+
+
+async def test_answers_of_a_connection_never_reach_another_request(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm")
+    port = (await gateway(fleet_config([server]))).port
+    server.set_fault("bytes-after-end")
+    for number in range(6):
+        reply = await converse(port, f"hello {number}", stream=number % 2 == 0)
+        assert b"evil" not in reply.body
+        assert reply.json_model() == server.model
+
+
+async def test_a_connection_that_a_client_left_is_not_used_again(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm", tokens_per_second=50)
+    port = (await gateway(fleet_config([server]))).port
+    async with WireClient(port) as client:
+        client.post(PATH, chat("first", stream=True))
+        await client.head()
+    await server.wait_for(lambda: server.completions[0].left_at is not None)
+    server.engine.tokens_per_second = 1e6
+    reply = await converse(port, "second")
+    assert reply.json_model() == server.model
+    first, second = server.completions
+    assert first.connection != second.connection
+
+
+async def test_a_client_may_send_the_next_request_before_the_answer(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm")
+    port = (await gateway(fleet_config([server]))).port
+    request = b'{"model":"fast","messages":[{"role":"user","content":"hi"}],"max_tokens":1}'
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n"
+    async with WireClient(port) as client:
+        first = head % (PATH.encode(), len(request), b"") + request
+        last = head % (PATH.encode(), len(request), b"Connection: close\r\n") + request
+        client.send_raw(first + last)
+        answers = await client.read_raw()
+    assert answers.count(b"HTTP/1.1 200 OK") == 2

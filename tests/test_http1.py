@@ -1,0 +1,264 @@
+"""The compiled HTTP/1.1 reader, against h11 as the oracle: any split of valid bytes gives the same, invalid bytes are refused."""
+
+import h11
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from octoroute._http1 import Framing, Malformed, parse_head
+
+EMPTY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+
+names = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_!#$%&'*+.^`|~", min_size=1, max_size=20)
+values = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40)
+framing_names = {"content-length", "transfer-encoding", "connection"}
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> bytes:
+    status = draw(st.integers(200, 599))
+    lines = [f"HTTP/1.1 {status} {draw(values)}"]
+    for _ in range(draw(st.integers(0, 6))):
+        name = draw(names.filter(lambda name: name.lower() not in framing_names))
+        lines.append(f"{name}:{draw(st.sampled_from(['', ' ', '  ', chr(9)]))}{draw(values)}")
+    framing = draw(st.sampled_from(["length", "chunked", "none"]))
+    if framing == "length":
+        lines.append(f"Content-Length: {draw(st.integers(0, 10**6))}")
+    elif framing == "chunked":
+        lines.append(draw(st.sampled_from(["Transfer-Encoding: chunked", "transfer-encoding:chunked"])))
+    if draw(st.booleans()):
+        lines.append(f"Connection: {draw(st.sampled_from(['close', 'keep-alive', 'Close', 'X-Thing, close']))}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def h11_response(data: bytes) -> h11.Response | None:
+    """h11's reading of a response head; None where h11 refuses it."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("host", "x"), ("content-length", "0")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    try:
+        event = client.next_event()
+    except h11.RemoteProtocolError:
+        return None
+    return event if isinstance(event, h11.Response) else None
+
+
+@given(heads())
+@settings(max_examples=300, deadline=None)
+def test_a_valid_head_reads_as_h11_reads_it(data: bytes) -> None:
+    expected = h11_response(data)
+    assume(expected is not None)
+    assert expected is not None
+    head, used = parse_head(data + b"body")
+    assert head is not None
+    assert used == len(data)
+    assert head.status == expected.status_code
+    assert head.reason == expected.reason
+    assert head.headers == [(name, value) for name, value in expected.headers]
+
+
+@given(heads(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_head_that_is_cut_anywhere_is_waited_for(data: bytes, draw: st.DataObject) -> None:
+    cut = draw.draw(st.integers(0, len(data) - 1))
+    assert parse_head(data[:cut]) == (None, 0)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_bytes_that_h11_refuses_are_refused_or_waited_for(junk: bytes) -> None:
+    data = b"HTTP/1.1 200 OK\r\n" + junk + b"\r\n\r\n"
+    try:
+        head, _ = parse_head(data)
+    except Malformed:
+        return
+    if head is not None:
+        assert h11_response(data) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 99 OK\r\n\r\n",
+        b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/1.1  200 OK\r\n\r\n",
+        b"HTTP/1.1 200 O\0K\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nname : v\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: v\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno-colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\nc: d\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: \0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 257 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000,
+    ],
+)
+def test_a_malformed_head_is_refused(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_head(data)
+
+
+def test_only_headers_that_are_meant_for_the_client_go_on() -> None:
+    head, _ = parse_head(
+        b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n"
+        b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nX-Octoroute-Tier: forged\r\n"
+        b"X-Request-Id: theirs\r\nX-Kept: yes\r\n\r\n"
+    )
+    assert head is not None
+    assert head.end_to_end == (
+        b"Server: llama.cpp\r\nContent-Type: text/event-stream; charset=utf-8\r\nX-Kept: yes\r\n"
+    )
+    assert head.event_stream
+    assert not head.json
+
+
+@pytest.mark.parametrize(
+    ("lines", "framing", "keep_alive"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", LENGTH, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", EMPTY, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", CHUNKED, True),
+        (b"HTTP/1.1 200 OK\r\n", UNTIL_CLOSE, False),
+        (b"HTTP/1.1 204 No Content\r\n", EMPTY, True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n", EMPTY, True),
+        (b"HTTP/1.1 100 Continue\r\n", EMPTY, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n", LENGTH, False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n", LENGTH, False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n", LENGTH, False),
+    ],
+)
+def test_the_head_tells_where_the_body_ends(lines: bytes, framing: int, keep_alive: bool) -> None:
+    head, _ = parse_head(lines + b"\r\n")
+    assert head is not None
+    assert (head.framing, head.keep_alive) == (framing, keep_alive)
+
+
+@st.composite
+def chunked_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """(bytes on the wire, payload)"""
+    pieces = draw(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
+    wire = b""
+    for piece in pieces:
+        size = draw(st.sampled_from(["%x", "%X", "0%x"])) % len(piece)
+        extension = draw(st.sampled_from(["", ";a=b", ";a", " ;x=\"y\""]))
+        wire += f"{size}{extension}\r\n".encode() + piece + b"\r\n"
+    trailer = draw(st.sampled_from([b"", b"X-Sum: 1\r\n", b"A: b\r\nC: d\r\n"]))
+    return wire + b"0\r\n" + trailer + b"\r\n", b"".join(pieces)
+
+
+@given(chunked_bodies(), st.lists(st.integers(0, 2000), max_size=8), st.binary(max_size=5))
+@settings(max_examples=300, deadline=None)
+def test_every_split_of_a_chunked_body_gives_the_same_payload_and_end(
+    body: tuple[bytes, bytes], cuts: list[int], after: bytes
+) -> None:
+    wire, payload = body
+    data = wire + after
+    framing = Framing(CHUNKED)
+    got, used = b"", 0
+    edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+    for start, end in zip(edges, edges[1:], strict=False):
+        taken, _, piece = framing.feed(data[start:end])
+        used += taken
+        got += piece
+        if framing.done:
+            break
+    assert framing.done
+    assert got == payload
+    assert used == len(wire)
+    assert framing.payload_bytes == len(payload)
+
+
+@given(st.binary(min_size=1, max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_chunking_that_h11_refuses_is_refused_or_incomplete(junk: bytes) -> None:
+    framing = Framing(CHUNKED)
+    try:
+        framing.feed(junk)
+    except Malformed:
+        return
+    if framing.done:
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + junk)
+        events = []
+        while not events or not isinstance(events[-1], h11.EndOfMessage):
+            event = client.next_event()
+            assert event is not h11.NEED_DATA
+            events.append(event)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"-5\r\n",
+        b"\r\n",
+        b"g\r\n",
+        b"0x5\r\n",
+        b" 5\r\n",
+        b"5\n",
+        b"5\rx",
+        b"ffffffffffffffffff\r\n",
+        b"1ffffffff\r\n",
+        b"5;" + b"a" * 5000,
+        b"5;\n\r\n",
+        b"2\r\nabc\r\n",
+        b"2\r\nab\n",
+        b"0\r\n\n",
+        b"0\r\n: x\r\n\r\n",
+        b"0\r\nA: " + b"x" * 9000,
+        b"0\r\nA: b\nC: d\r\n\r\n",
+    ],
+)
+def test_malformed_chunking_is_refused_at_any_split(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Framing(CHUNKED).feed(data)
+    framing = Framing(CHUNKED)
+    with pytest.raises(Malformed):  # noqa: PT012
+        for at in range(len(data)):
+            framing.feed(data[at : at + 1])
+
+
+@pytest.mark.parametrize(
+    ("payload", "settled"),
+    [
+        (b"data: a\n\n", True),
+        (b"data: a\r\n\r\n", True),
+        (b"data: a\r\r", True),
+        (b": ping\n\n", True),
+        (b"data: a\n", False),
+        (b"data: a", False),
+        (b"data: a\r\n\r", False),
+    ],
+)
+def test_a_chunk_is_settled_when_its_last_event_is_complete(payload: bytes, settled: bool) -> None:
+    wire = b"%x\r\n%b\r\n" % (len(payload), payload)
+    assert Framing(CHUNKED).feed(wire)[:2] == (len(wire), len(wire) if settled else 0)
+    # The end of an event counts only together with the end of its chunk.
+    assert Framing(CHUNKED).feed(wire[:-1])[1] == 0
+    # The same event in chunks of one byte.
+    single = b"".join(b"1\r\n%c\r\n" % byte for byte in payload)
+    assert Framing(CHUNKED).feed(single)[1] == (len(single) if settled else 0)
+
+
+def test_a_body_of_known_length_ends_after_it() -> None:
+    framing = Framing(LENGTH, 5)
+    assert framing.feed(b"abc") == (3, 0, b"abc")
+    assert not framing.done
+    assert framing.feed(b"defgh") == (2, 2, b"de")
+    assert framing.done
