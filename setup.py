@@ -58,6 +58,7 @@ setup(
             "language_level": 3,
             "cdivision": True,
             "initializedcheck": False,
+            "auto_pickle": False,  # a copy of what points into shared memory or at a transport can only do harm
             **build["directives"],
         },
     ),

@@ -1,11 +1,11 @@
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
 KEY_BYTES: int
 
 class Cells:
-    def __init__(self, capacity: int, workers: int) -> None: ...
+    def __new__(cls, capacity: int, workers: int) -> Self: ...
     @property
     def capacity(self) -> int: ...
     @property

@@ -47,13 +47,10 @@ cdef extern from *:
 
     /* Readers are in other processes: relaxed atomics, so that none sees half of a double. */
     static inline void octo_add(double *cell, double x) {
-        double sum = *cell + x;
-        __atomic_store(cell, &sum, __ATOMIC_RELAXED);
+        x += *cell; __atomic_store(cell, &x, __ATOMIC_RELAXED);
     }
-    static inline double octo_get(const double *cell) {
-        double value;
-        __atomic_load(cell, &value, __ATOMIC_RELAXED);
-        return value;
+    static inline double octo_get(double *cell) {
+        double x; __atomic_load(cell, &x, __ATOMIC_RELAXED); return x;
     }
     static inline uint32_t octo_peek(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
     static inline void octo_put(uint32_t *word, uint32_t x) { __atomic_store_n(word, x, __ATOMIC_RELEASE); }
@@ -75,7 +72,7 @@ cdef extern from *:
     void octo_lock(octo_head *head)
     void octo_unlock(octo_head *head)
     void octo_add(double *cell, double x)
-    double octo_get(const double *cell)
+    double octo_get(double *cell)
     uint32_t octo_peek(const uint32_t *word)
     void octo_put(uint32_t *word, uint32_t x)
 
@@ -269,6 +266,9 @@ cdef class _Handle:
     cdef Cells cells
     cdef int64_t slot
     cdef uint32_t first
+
+    def __init__(self):
+        raise TypeError("Cells makes them")
 
     def __dealloc__(self):
         if self.cells is not None:

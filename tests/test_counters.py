@@ -1,5 +1,6 @@
 """The cells against a plain oracle, and against processes that fork, die and are followed by others."""
 
+import copy
 import gc
 import math
 import os
@@ -287,3 +288,11 @@ def test_the_cells_live_as_long_as_a_handle() -> None:
     gc.collect()
     handle.inc()
     assert handle.total() == 1.0
+
+
+@pytest.mark.parametrize("kind", [Counter, Histogram])
+def test_only_cells_make_handles(kind: type) -> None:
+    with pytest.raises(TypeError, match="Cells makes them"):
+        kind()
+    with pytest.raises(TypeError):
+        copy.copy(counter(Cells(1, 1), b"a"))

@@ -39,14 +39,14 @@ class Desk:
         self.recorder = Recorder(self.registry, self.recent, as_text, self.lines.append, now=lambda: 0.0)
 
     def counted(self) -> dict[str, float]:
-        """Every series that is not zero, as it is written in the exposition, buckets and sums left out."""
-        return {
-            sample.name + "{" + ",".join(f"{name}={sample.labels[name]}" for name in sorted(sample.labels)) + "}":
-            sample.value
-            for family in parse(self.registry.render()[0].decode())
-            for sample in family.samples
-            if sample.value and not sample.name.endswith(("_bucket", "_sum", "_info"))
-        }  # fmt: skip
+        """Every series that is not zero, named as in the exposition; buckets and sums left out."""
+        found = {}
+        for family in parse(self.registry.render()[0].decode()):
+            for sample in family.samples:
+                if sample.value and not sample.name.endswith(("_bucket", "_sum", "_info")):
+                    labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+                    found[f"{sample.name}{{{labels}}}"] = sample.value
+        return found
 
 
 @pytest.fixture

@@ -125,9 +125,8 @@ def test_openmetrics_is_given_to_who_asks_for_it() -> None:
     fill(full)
     body, content_type = full.render("application/openmetrics-text; version=1.0.0, text/plain; q=0.5")
     assert content_type.startswith("application/openmetrics-text")
-    assert {family.name for family in parse_openmetrics(body.decode())} == {
-        metric.name.removesuffix("_total") for metric in METRICS
-    }
+    found = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
+    assert {family.name for family in found} == {metric.name.removesuffix("_total") for metric in METRICS}
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/html", "text/plain", "\x00", "application/json;q=x"])
@@ -177,7 +176,7 @@ def test_the_overflow_is_not_shown_before_it_is_used() -> None:
     assert not [pairs for _, pairs in samples(registry()) if OVERFLOW in dict(pairs).values()]
 
 
-@pytest.mark.parametrize("capacity", [1, 50, 99])
+@pytest.mark.parametrize("capacity", [1, 50])
 def test_a_table_too_small_for_the_metrics_themselves_is_refused(capacity: int) -> None:
     with pytest.raises(ValueError, match="too small"):
         registry(capacity=capacity)

@@ -23,7 +23,7 @@ from octoroute.observe.usage import NONE, tokens
             (1, 2),
         ),
         (
-            b'data: {"usage":{"prompt_tokens":1}}\n\ndata: {"usage":{"prompt_tokens":1,"completion_tokens":9}}',
+            b'{"usage":{"prompt_tokens":1}}\n\ndata: {"usage":{"prompt_tokens":1,"completion_tokens":9}}',
             (1, 9),
         ),
         (b'data: {"usage":{"prompt_tokens":1,"completion_tokens":9}}\n\ndata: {"usage":null}', (1, 9)),
