@@ -21,7 +21,7 @@ def set_gap_bounds(upper):
 
 
 cdef class Gaps:
-    def __init__(self):
+    def __cinit__(self):
         self.reset()
 
     cdef void reset(self) noexcept:
@@ -29,7 +29,9 @@ cdef class Gaps:
         memset(self.counts, 0, sizeof(self.counts))
 
     cdef void note(self, double gap, long long together) noexcept:
-        """A read came `gap` seconds after the one before, with `together` chunks; those after the first count as nil."""
+        """A read came `gap` seconds after the one before, with `together` chunks; those after the first
+        count as nil.
+        """
         cdef int i = 0
         while i < bound_count and gap > bounds[i]:
             i += 1
@@ -40,4 +42,5 @@ cdef class Gaps:
 
     def read(self):
         """(native uint32 per bucket, one more than there are bounds; sum in seconds)"""
-        return PyBytes_FromStringAndSize(<char*> self.counts, (bound_count + 1) * sizeof(unsigned int)), self.total
+        counts = PyBytes_FromStringAndSize(<char*> self.counts, (bound_count + 1) * sizeof(unsigned int))
+        return counts, self.total

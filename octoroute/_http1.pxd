@@ -32,7 +32,9 @@ cdef class Framing:
     cdef unsigned char before_that
 
     cdef void reset(self, int kind, long long length) noexcept
-    cdef Py_ssize_t advance(self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload) except -1
+    cdef Py_ssize_t advance(
+        self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload
+    ) except -1
     cdef void saw(self, const unsigned char* p, Py_ssize_t n) noexcept
     cdef bint between_events(self) noexcept
 

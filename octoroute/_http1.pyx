@@ -1,8 +1,8 @@
 """What a model server sends, HTTP/1.1: response heads, and where a body ends.
 
-Strict on purpose: what is not plainly valid raises Malformed and is never passed on, because two readers that disagree
-about a boundary are how answers get mixed up. Knows bytes only: no sockets, no clocks, nothing of the package.
-Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 4 to 7.
+Strict on purpose: what is not plainly valid raises Malformed and is never passed on, because two readers that
+disagree about a boundary are how answers get mixed up. Knows bytes only: no sockets, no clocks, nothing of
+the package. Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 4 to 7.
 """
 
 from libc.string cimport memchr
@@ -13,11 +13,11 @@ cdef Py_ssize_t MAX_EXTENSION_BYTES = 4096    # of one chunk
 cdef Py_ssize_t MAX_TRAILER_BYTES = 8192
 cdef long long MAX_CHUNK_BYTES = 1 << 32
 
-# Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the client, and
-# our own names, which a server must not forge.
+# Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the
+# client, and our own names, which a server must not forge.
 cdef frozenset PER_HOP = frozenset((
-    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"content-length", b"x-request-id", b"x-accel-buffering",
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer",
+    b"transfer-encoding", b"upgrade", b"content-length", b"x-request-id", b"x-accel-buffering",
 ))
 cdef bytes OUR_PREFIX = b"x-octoroute-"
 
@@ -36,7 +36,9 @@ for _c in range(256):
 
 
 cdef class Head:
-    """A response head. `headers` are (lower-case name, value) pairs; `end_to_end` the lines that go on to the client."""
+    """A response head. `headers` are (lower-case name, value) pairs; `end_to_end` the lines that go on to
+    the client.
+    """
 
     def __repr__(self):
         return f"<Head {self.status} {len(self.headers)} headers framing={self.framing} length={self.length}>"
@@ -65,7 +67,7 @@ cpdef tuple parse_head(bytes data):
     cdef Py_ssize_t at, line_end, colon, first, last, i, end
     cdef const void* found
     cdef bytes name, value
-    cdef bint version_1_1, has_length = False, has_encoding = False, close = False, keep = False
+    cdef bint version_1_1, has_length = False, has_encoding = False, close = False
     cdef Head head
     cdef list kept = []
     cdef set named = set()
@@ -83,7 +85,8 @@ cpdef tuple parse_head(bytes data):
         raise Malformed("the head is too large")
     end += 4
 
-    # "HTTP/1.1 200 OK\r\n": the reason may be empty, and the space before it missing, as some servers have it.
+    # "HTTP/1.1 200 OK\r\n": the reason may be empty, and the space before it missing, as some servers have
+    # it.
     if end < 16 or not data.startswith(b"HTTP/1.") or p[7] not in (48, 49) or p[8] != 32:
         raise Malformed("the status line is malformed")
     version_1_1 = p[7] == 49
@@ -145,8 +148,6 @@ cpdef tuple parse_head(bytes data):
                 value = value.strip()
                 if value == b"close":
                     close = True
-                elif value == b"keep-alive":
-                    keep = True
                 else:
                     named.add(value)
         elif name == b"content-type":
@@ -190,10 +191,11 @@ cdef enum:
 
 
 cdef class Framing:
-    """Follows a body through reads of any size and knows where it ends. One per connection, reset for each answer.
+    """Follows a body through reads of any size and knows where it ends. One per connection, reset for each
+    answer.
 
-    `done`: the body is complete. `at_boundary`: between two chunks (chunked), so that a chunk of our own may be put
-    here. `chunks`, `payload_bytes`: seen so far.
+    `done`: the body is complete. `at_boundary`: between two chunks (chunked), so that a chunk of our own may
+    be put here. `chunks`, `payload_bytes`: seen so far.
     """
 
     def __init__(self, int kind=EMPTY, long long length=0):
@@ -236,8 +238,8 @@ cdef class Framing:
     ) except -1:
         """Bytes of `p` that belong to the body: n, or fewer when it ends inside.
 
-        `settled` is set to the offset behind the last place where both a chunk and an event were complete (0: none).
-        `payload`, unless None, gets the pieces of the payload appended.
+        `settled` is set to the offset behind the last place where both a chunk and an event were complete (0:
+        none). `payload`, unless None, gets the pieces of the payload appended.
         """
         cdef Py_ssize_t i = 0, step
         cdef unsigned char c
@@ -342,7 +344,9 @@ cdef class Framing:
         return i
 
     def feed(self, bytes data):
-        """(bytes used, offset up to which all is settled, payload): `advance` for callers in Python. Raises Malformed."""
+        """(bytes used, offset up to which all is settled, payload): `advance` for callers in Python.
+        Raises Malformed.
+        """
         cdef Py_ssize_t settled = 0
         cdef list payload = []
         cdef Py_ssize_t used = self.advance(data, len(data), &settled, payload)

@@ -1,8 +1,9 @@
 """The asyncio protocol that carries one answer from a model server to a client, byte for byte.
 
-Owns the reading side of a connection: takes the head off, holds the beginning of the body until somebody decides that
-it goes out, then hands every read to the client's transport untouched. It decides nothing: `on_*` methods are
-overridden by the package's Python (upstream/connection.py), and none of them is called per read once bytes flow.
+Owns the reading side of a connection: takes the head off, holds the beginning of the body until somebody
+decides that it goes out, then hands every read to the client's transport untouched. It decides nothing:
+`on_*` methods are overridden by the package's Python (upstream/connection.py), and none of them is called per
+read once bytes flow.
 
 Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 """
@@ -37,7 +38,7 @@ cdef class Relay:
     cdef readonly Framing framing
     cdef readonly Head head
     cdef readonly bytes unparsed          # an incomplete head
-    cdef object write                     # PASS: bytes to the client's transport. RECODE: payload to the client's side
+    cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
     cdef list held
     cdef Py_ssize_t held_bytes
     cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
@@ -53,13 +54,13 @@ cdef class Relay:
     cdef readonly bytes tail_before
     cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
     cdef public long long idle_ns         # PASS and RECODE: longest silence
-    cdef public long long ping_ns         # silence towards the client after which on_quiet() is called; 0: never
-    cdef readonly bint clean              # what the client got ends with a complete event: more may follow from elsewhere
+    cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
+    cdef readonly bint clean              # what the client got ends with a complete event
     cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
     cdef readonly Gaps gaps
     cdef object __weakref__
 
-    def __init__(self):
+    def __cinit__(self):
         self.framing = Framing()
         self.gaps = Gaps()
         self.held = []
@@ -68,9 +69,6 @@ cdef class Relay:
         self.reusable = True
 
     # What the package's Python overrides.
-
-    def on_head(self):
-        """A complete final head came; `head` is set."""
 
     def on_held(self):
         """The held beginning of the body grew, or the body is complete."""
@@ -109,7 +107,9 @@ cdef class Relay:
         self.gaps.reset()
 
     def pass_on(self, write, bytes prefix):
-        """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes to `write`."""
+        """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes
+        to `write`.
+        """
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
         self.write = write
@@ -125,17 +125,15 @@ cdef class Relay:
         write(prefix + held[:ready])
 
     def recode(self, write_payload):
-        """From here only the payload goes to `write_payload`, in pieces that end where an event ends if there are events."""
+        """From here only the payload goes to `write_payload`, in pieces that end where an event ends if
+        there are events.
+        """
         cdef bytes payload = self.held_payload()
         self.write = write_payload
         self.phase = SPENT if self.framing.done else RECODE
         self.forget_held()
         if payload:
             self.emit(payload, self.framing.between_events(), clock_ns())
-
-    def held_raw(self):
-        """The held bytes with their framing."""
-        return b"".join(self.held)
 
     def held_payload(self):
         """The held bytes without their framing."""
@@ -150,7 +148,9 @@ cdef class Relay:
         return b"".join(payload)
 
     def finish(self):
-        """No more of this answer is wanted. The connection is fit for another only if `reusable` and `complete`."""
+        """No more of this answer is wanted. The connection is fit for another only if `reusable` and
+        `complete`.
+        """
         self.phase = SPENT
         self.write = None
         self.forget_held()
@@ -288,8 +288,7 @@ cdef class Relay:
         if not self.head.keep_alive:
             self.reusable = False
         self.phase = HOLD
-        self.on_head()
-        if self.phase == HOLD and (data or self.framing.done):
+        if data or self.framing.done:
             self.hold(data)
 
     cdef hold(self, bytes data):
@@ -340,7 +339,9 @@ cdef class Relay:
 
 
 def sweep(relays, long long now):
-    """Looks at every exchange under way, a few times a second: deadlines, silence, events that stay incomplete."""
+    """Looks at every exchange under way, a few times a second: deadlines, silence, events that stay
+    incomplete.
+    """
     cdef Relay relay
     for relay in list(relays):
         if relay.phase == PASS or relay.phase == RECODE:

@@ -252,7 +252,9 @@ cdef class FleetState:
 
     def available(self, slots):
         """One byte per slot of `slots`: 1 where it is healthy and not draining."""
-        return bytes([load8(&self._at(slot).healthy) and not load8(&self._at(slot).draining) for slot in slots])
+        return bytes(
+            [load8(&self._at(slot).healthy) and not load8(&self._at(slot).draining) for slot in slots]
+        )
 
     def count_failure(self, int32_t slot, uint32_t threshold):
         """One more failure in a row; at `threshold` the slot becomes unhealthy. True where it just did."""

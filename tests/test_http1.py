@@ -1,4 +1,8 @@
-"""The compiled HTTP/1.1 reader, against h11 as the oracle: any split of valid bytes gives the same, invalid bytes are refused."""
+"""The compiled HTTP/1.1 reader, against h11 as the oracle: any split of valid bytes gives the same,
+invalid bytes are refused.
+"""
+
+from itertools import pairwise
 
 import h11
 import pytest
@@ -27,7 +31,9 @@ def heads(draw: st.DrawFn) -> bytes:
     elif framing == "chunked":
         lines.append(draw(st.sampled_from(["Transfer-Encoding: chunked", "transfer-encoding:chunked"])))
     if draw(st.booleans()):
-        lines.append(f"Connection: {draw(st.sampled_from(['close', 'keep-alive', 'Close', 'X-Thing, close']))}")
+        lines.append(
+            f"Connection: {draw(st.sampled_from(['close', 'keep-alive', 'Close', 'X-Thing, close']))}"
+        )
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
@@ -115,8 +121,9 @@ def test_a_malformed_head_is_refused(data: bytes) -> None:
 
 def test_only_headers_that_are_meant_for_the_client_go_on() -> None:
     head, _ = parse_head(
-        b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n"
-        b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nX-Octoroute-Tier: forged\r\n"
+        b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nConnection: keep-alive, X-Hop\r\n"
+        b"Keep-Alive: timeout=5\r\nX-Hop: 1\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+        b"Transfer-Encoding: chunked\r\nX-Octoroute-Tier: forged\r\n"
         b"X-Request-Id: theirs\r\nX-Kept: yes\r\n\r\n"
     )
     assert head is not None
@@ -155,7 +162,7 @@ def chunked_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     wire = b""
     for piece in pieces:
         size = draw(st.sampled_from(["%x", "%X", "0%x"])) % len(piece)
-        extension = draw(st.sampled_from(["", ";a=b", ";a", " ;x=\"y\""]))
+        extension = draw(st.sampled_from(["", ";a=b", ";a", ' ;x="y"']))
         wire += f"{size}{extension}\r\n".encode() + piece + b"\r\n"
     trailer = draw(st.sampled_from([b"", b"X-Sum: 1\r\n", b"A: b\r\nC: d\r\n"]))
     return wire + b"0\r\n" + trailer + b"\r\n", b"".join(pieces)
@@ -171,7 +178,7 @@ def test_every_split_of_a_chunked_body_gives_the_same_payload_and_end(
     framing = Framing(CHUNKED)
     got, used = b"", 0
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         taken, _, piece = framing.feed(data[start:end])
         used += taken
         got += piece
@@ -196,7 +203,7 @@ def test_chunking_that_h11_refuses_is_refused_or_incomplete(junk: bytes) -> None
         client.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
         client.send(h11.EndOfMessage())
         client.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + junk)
-        events = []
+        events: list[object] = []
         while not events or not isinstance(events[-1], h11.EndOfMessage):
             event = client.next_event()
             assert event is not h11.NEED_DATA

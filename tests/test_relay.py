@@ -1,8 +1,11 @@
-"""The compiled relay, fed reads as a transport would: what reaches the client is what the server sent, in any splitting."""
+"""The compiled relay, fed reads as a transport would: what reaches the client is what the server sent, in
+any splitting.
+"""
 
 import struct
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -78,13 +81,20 @@ def chunk(payload: bytes) -> bytes:
 
 def feed(relay: Relay, data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         relay.data_received(data[start:end])
 
 
 events = st.lists(
     st.sampled_from(
-        ["data: 你好\n\n", "data: 🐙\r\n\r\n", ": ping\n\n", "event: x\ndata: y\n\n", "data: " + "a" * 300 + "\n\n", "data: [DONE]\n\n"]
+        [
+            "data: 你好\n\n",
+            "data: 🐙\r\n\r\n",
+            ": ping\n\n",
+            "event: x\ndata: y\n\n",
+            "data: " + "a" * 300 + "\n\n",
+            "data: [DONE]\n\n",
+        ]
     ),
     min_size=1,
     max_size=8,
@@ -184,7 +194,9 @@ def test_a_body_that_ends_with_its_connection_is_complete_only_if_that_was_close
     assert (reset.ended, reset.failures) == (False, ["reset"])
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 2", STREAM_HEAD, STREAM_HEAD + b"5\r\ndat", STREAM_HEAD + chunk(b"data: 1\n\n")])
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 2", STREAM_HEAD, STREAM_HEAD + b"5\r\ndat", STREAM_HEAD + chunk(b"data: 1\n\n")]
+)
 def test_a_connection_that_ends_early_is_a_failure(sent: bytes) -> None:
     relay = Answer()
     if sent:
@@ -196,7 +208,9 @@ def test_a_connection_that_ends_early_is_a_failure(sent: bytes) -> None:
 
 def test_informational_heads_are_skipped_but_not_without_end() -> None:
     relay = Answer()
-    relay.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + JSON_HEAD % 2 + b"{}")
+    relay.data_received(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + JSON_HEAD % 2 + b"{}"
+    )
     assert relay.head.status == 200
     assert relay.text == b"{}"
     endless = Answer()
