@@ -10,8 +10,9 @@ Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
-from octoroute._http1 cimport CHUNKED, Framing, Head, UNTIL_CLOSE, parse_head
+from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, Head, parse_head
 
 from octoroute._http1 import Malformed
 
@@ -107,9 +108,7 @@ cdef class Relay:
         self.gaps.reset()
 
     def pass_on(self, write, bytes prefix):
-        """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes
-        to `write`.
-        """
+        """Verbatim: `prefix` (a head for the client), what was held and all that follows goes to `write`."""
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
         self.write = write
@@ -125,9 +124,7 @@ cdef class Relay:
         write(prefix + held[:ready])
 
     def recode(self, write_payload):
-        """From here only the payload goes to `write_payload`, in pieces that end where an event ends if
-        there are events.
-        """
+        """Only the payload goes to `write_payload`, in pieces that end where an event ends."""
         cdef bytes payload = self.held_payload()
         self.write = write_payload
         self.phase = SPENT if self.framing.done else RECODE
@@ -148,9 +145,7 @@ cdef class Relay:
         return b"".join(payload)
 
     def finish(self):
-        """No more of this answer is wanted. The connection is fit for another only if `reusable` and
-        `complete`.
-        """
+        """No more of this answer is wanted; the connection is fit for another if `reusable`, `complete`."""
         self.phase = SPENT
         self.write = None
         self.forget_held()
@@ -171,7 +166,7 @@ cdef class Relay:
 
     @property
     def flowing(self):
-        """Whether bytes of the answer have gone to the client, so that no other answer can take its place."""
+        """Whether bytes of the answer went to the client, so that no other can take its place."""
         return self.phase == PASS or self.phase == RECODE
 
     def spoke(self):
@@ -242,23 +237,20 @@ cdef class Relay:
 
     cdef hold_partial(self, bytes data, Py_ssize_t used, Py_ssize_t settled):
         """Passes on what is settled and keeps the beginning of an incomplete event until its rest comes."""
-        cdef bytes ready
         if settled:
             self.held.append(data[:settled])
-            ready = b"".join(self.held)
-            self.forget_held()
+            self.flush(True)
             data = data[settled:]
-            self.emit(ready, True, self.last_ns)
         self.held.append(data)
         self.held_bytes += len(data)
         if self.held_bytes > MAX_HELD:
-            self.flush_partial()
+            self.flush(False)
 
-    cpdef flush_partial(self):
-        """Passes on what is held though its event is incomplete."""
+    cdef flush(self, bint clean):
+        """Passes on what is held; not `clean`: though its last event is incomplete."""
         cdef bytes ready = b"".join(self.held)
         self.forget_held()
-        self.emit(ready, False, clock_ns())
+        self.emit(ready, clean, clock_ns())
 
     cdef take_head(self, bytes data):
         cdef Py_ssize_t used
@@ -330,7 +322,7 @@ cdef class Relay:
                     self.on_held()
                 else:
                     if self.held_bytes:
-                        self.flush_partial()
+                        self.flush(False)
                     self.phase = SPENT
                     self.on_end()
             else:
@@ -339,14 +331,12 @@ cdef class Relay:
 
 
 def sweep(relays, long long now):
-    """Looks at every exchange under way, a few times a second: deadlines, silence, events that stay
-    incomplete.
-    """
+    """Looks at every exchange under way: deadlines, silence, events that stay incomplete."""
     cdef Relay relay
     for relay in list(relays):
         if relay.phase == PASS or relay.phase == RECODE:
             if relay.held_bytes and now - relay.last_ns > PARTIAL_NS:
-                relay.flush_partial()
+                relay.flush(False)
             if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
                 relay.on_overdue()
                 continue
