@@ -4,7 +4,7 @@ Strict like the reader of heads: bytes that are not plainly valid raise Malforme
 Grammar: RFC 9112 sections 6 and 7; ends of events: WHATWG HTML, section 9.2.
 """
 
-from octoroute._http1 cimport CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE
+from octoroute._http1 cimport EMPTY, LENGTH, UNTIL_CLOSE
 
 from octoroute._http1 import Malformed
 

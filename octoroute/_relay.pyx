@@ -89,8 +89,6 @@ cdef class Relay:
     def on_idle_lost(self):
         """The connection ended while no request was under way."""
 
-    # The exchange.
-
     def begin(self):
         """A request is about to be written: expect an answer."""
         self.phase = HEAD
@@ -170,7 +168,7 @@ cdef class Relay:
         return self.phase == PASS or self.phase == RECODE
 
     def spoke(self):
-        """The client was written something that is not the server's (a keep-alive comment)."""
+        """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
 
     cdef void forget_held(self):
@@ -248,7 +246,7 @@ cdef class Relay:
 
     cdef flush(self, bint clean):
         """Passes on what is held; not `clean`: though its last event is incomplete."""
-        cdef bytes ready = b"".join(self.held)
+        ready = b"".join(self.held)
         self.forget_held()
         self.emit(ready, clean, clock_ns())
 

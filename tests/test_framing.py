@@ -1,4 +1,4 @@
-"""The compiled reader of body framing, against h11 as the oracle: every split of valid bytes gives the same."""
+"""The compiled reader of body framing, against h11: every split of valid bytes gives the same."""
 
 from itertools import pairwise
 
