@@ -58,7 +58,8 @@ setup(
             "language_level": 3,
             "cdivision": True,
             "initializedcheck": False,
-            "auto_pickle": False,  # a copy of what points into shared memory or at a transport can only do harm
+            # A copy of what points into shared memory, or at a transport, can only do harm.
+            "auto_pickle": False,
             **build["directives"],
         },
     ),

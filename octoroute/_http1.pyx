@@ -1,23 +1,20 @@
-"""What a model server sends, HTTP/1.1: response heads, and where a body ends.
+"""The heads of what a model server sends, HTTP/1.1.
 
-Strict on purpose: what is not plainly valid raises Malformed and is never passed on, because two readers that disagree
-about a boundary are how answers get mixed up. Knows bytes only: no sockets, no clocks, nothing of the package.
-Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 4 to 7.
+Strict on purpose: what is not plainly valid raises Malformed and is never passed on, because two readers that
+disagree about a boundary are how answers get mixed up. Knows bytes only: no sockets, no clocks, nothing of
+the package. Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 4 to 7.
 """
 
 from libc.string cimport memchr
 
 cdef Py_ssize_t MAX_HEAD_BYTES = 65536
 cdef Py_ssize_t MAX_HEADERS = 256
-cdef Py_ssize_t MAX_EXTENSION_BYTES = 4096    # of one chunk
-cdef Py_ssize_t MAX_TRAILER_BYTES = 8192
-cdef long long MAX_CHUNK_BYTES = 1 << 32
 
-# Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the client, and
-# our own names, which a server must not forge.
+# Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the
+# client, and our own names, which a server must not forge.
 cdef frozenset PER_HOP = frozenset((
-    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"content-length", b"x-request-id", b"x-accel-buffering",
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer",
+    b"transfer-encoding", b"upgrade", b"content-length", b"x-request-id", b"x-accel-buffering",
 ))
 cdef bytes OUR_PREFIX = b"x-octoroute-"
 
@@ -36,7 +33,9 @@ for _c in range(256):
 
 
 cdef class Head:
-    """A response head. `headers` are (lower-case name, value) pairs; `end_to_end` the lines that go on to the client."""
+    """A response head. `headers` are (lower-case name, value) pairs; `end_to_end` the lines that go on to
+    the client.
+    """
 
     def __repr__(self):
         return f"<Head {self.status} {len(self.headers)} headers framing={self.framing} length={self.length}>"
@@ -65,7 +64,7 @@ cpdef tuple parse_head(bytes data):
     cdef Py_ssize_t at, line_end, colon, first, last, i, end
     cdef const void* found
     cdef bytes name, value
-    cdef bint version_1_1, has_length = False, has_encoding = False, close = False, keep = False
+    cdef bint version_1_1, has_length = False, has_encoding = False, close = False
     cdef Head head
     cdef list kept = []
     cdef set named = set()
@@ -83,7 +82,8 @@ cpdef tuple parse_head(bytes data):
         raise Malformed("the head is too large")
     end += 4
 
-    # "HTTP/1.1 200 OK\r\n": the reason may be empty, and the space before it missing, as some servers have it.
+    # "HTTP/1.1 200 OK\r\n": the reason may be empty, and the space before it missing, as some servers have
+    # it.
     if end < 16 or not data.startswith(b"HTTP/1.") or p[7] not in (48, 49) or p[8] != 32:
         raise Malformed("the status line is malformed")
     version_1_1 = p[7] == 49
@@ -145,8 +145,6 @@ cpdef tuple parse_head(bytes data):
                 value = value.strip()
                 if value == b"close":
                     close = True
-                elif value == b"keep-alive":
-                    keep = True
                 else:
                     named.add(value)
         elif name == b"content-type":
@@ -174,176 +172,3 @@ cpdef tuple parse_head(bytes data):
     # HTTP/1.0 connections are never kept: the servers in question close them whatever they say.
     head.keep_alive = version_1_1 and not close and head.framing != UNTIL_CLOSE
     return head, end
-
-
-cdef enum:
-    SIZE = 0         # hexadecimal digits of a chunk's size
-    EXTENSION = 1    # behind them, up to CR
-    SIZE_LF = 2
-    DATA = 3
-    DATA_CR = 4
-    DATA_LF = 5
-    TRAILER = 6      # start of a trailer line, or of the empty line that ends the body
-    TRAILER_LINE = 7
-    TRAILER_LF = 8
-    LAST_LF = 9
-
-
-cdef class Framing:
-    """Follows a body through reads of any size and knows where it ends. One per connection, reset for each answer.
-
-    `done`: the body is complete. `at_boundary`: between two chunks (chunked), so that a chunk of our own may be put
-    here. `chunks`, `payload_bytes`: seen so far.
-    """
-
-    def __init__(self, int kind=EMPTY, long long length=0):
-        self.reset(kind, length)
-
-    cdef void reset(self, int kind, long long length) noexcept:
-        self.kind = kind
-        self.left = length if kind == LENGTH else 0
-        self.done = kind == EMPTY
-        self.at_boundary = True
-        self.state = SIZE
-        self.digits = 0
-        self.extra = 0
-        self.chunks = 0
-        self.payload_bytes = 0
-        self.last = self.before_last = self.before_that = 10
-
-    cdef void saw(self, const unsigned char* p, Py_ssize_t n) noexcept:
-        """The last three payload bytes tell whether an event of an event stream is complete."""
-        self.payload_bytes += n
-        if n >= 3:
-            self.before_that = p[n - 3]
-            self.before_last = p[n - 2]
-        elif n == 2:
-            self.before_that = self.last
-            self.before_last = p[0]
-        else:
-            self.before_that = self.before_last
-            self.before_last = self.last
-        self.last = p[n - 1]
-
-    cdef bint between_events(self) noexcept:
-        """Whether the payload so far ends with an empty line (LF LF, CR LF CR LF, CR CR), or is empty."""
-        if self.last == 10:
-            return self.before_last == 10 or (self.before_last == 13 and self.before_that == 10)
-        return self.last == 13 and self.before_last == 13
-
-    cdef Py_ssize_t advance(
-        self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload
-    ) except -1:
-        """Bytes of `p` that belong to the body: n, or fewer when it ends inside.
-
-        `settled` is set to the offset behind the last place where both a chunk and an event were complete (0: none).
-        `payload`, unless None, gets the pieces of the payload appended.
-        """
-        cdef Py_ssize_t i = 0, step
-        cdef unsigned char c
-        cdef int digit
-        settled[0] = 0
-        if self.kind == LENGTH or self.kind == UNTIL_CLOSE:
-            step = n
-            if self.kind == LENGTH:
-                step = n if n < self.left else <Py_ssize_t> self.left
-                self.left -= step
-                self.done = self.left == 0
-            if step:
-                self.saw(p, step)
-                self.chunks += 1
-                if payload is not None:
-                    payload.append(p[:step])
-            if self.done or self.between_events():
-                settled[0] = step
-            return step
-        while i < n and not self.done:
-            if self.state == DATA:
-                step = n - i if n - i < self.left else <Py_ssize_t> self.left
-                self.saw(p + i, step)
-                if payload is not None:
-                    payload.append(p[i:i + step])
-                self.left -= step
-                i += step
-                if self.left == 0:
-                    self.state = DATA_CR
-                continue
-            c = p[i]
-            i += 1
-            if self.state == SIZE:
-                self.at_boundary = False
-                if 48 <= c <= 57:
-                    digit = c - 48
-                elif 97 <= (c | 32) <= 102:
-                    digit = (c | 32) - 87
-                elif self.digits and (c == 59 or c == 32 or c == 9):
-                    self.state = EXTENSION
-                    self.extra = 1
-                    continue
-                elif self.digits and c == 13:
-                    self.state = SIZE_LF
-                    continue
-                else:
-                    raise Malformed("a chunk's size is malformed")
-                self.left = self.left * 16 + digit
-                self.digits += 1
-                if self.digits > 16 or self.left > MAX_CHUNK_BYTES:
-                    raise Malformed("a chunk's size is too large")
-            elif self.state == DATA_CR:
-                if c != 13:
-                    raise Malformed("a chunk is longer than its size says")
-                self.state = DATA_LF
-            elif self.state == DATA_LF:
-                if c != 10:
-                    raise Malformed("a chunk is longer than its size says")
-                self.state = SIZE
-                self.digits = 0
-                self.at_boundary = True
-                self.chunks += 1
-                if self.between_events():
-                    settled[0] = i
-            elif self.state == SIZE_LF:
-                if c != 10:
-                    raise Malformed("a chunk's size is malformed")
-                self.extra = 0
-                self.state = DATA if self.left else TRAILER
-            elif self.state == EXTENSION:
-                self.extra += 1
-                if c == 13:
-                    self.state = SIZE_LF
-                elif (c < 32 and c != 9) or c == 127:
-                    raise Malformed("a chunk extension holds a control character")
-                elif self.extra > MAX_EXTENSION_BYTES:
-                    raise Malformed("a chunk extension is too long")
-            elif self.state == TRAILER:
-                self.extra += 1
-                if c == 13:
-                    self.state = LAST_LF
-                elif TOKEN[c]:
-                    self.state = TRAILER_LINE
-                else:
-                    raise Malformed("a trailer is malformed")
-            elif self.state == TRAILER_LINE:
-                self.extra += 1
-                if c == 13:
-                    self.state = TRAILER_LF
-                elif (c < 32 and c != 9) or c == 127 or self.extra > MAX_TRAILER_BYTES:
-                    raise Malformed("a trailer is malformed or too long")
-            elif self.state == TRAILER_LF:
-                if c != 10:
-                    raise Malformed("a trailer is malformed or too long")
-                self.state = TRAILER
-            else:
-                if c != 10:
-                    raise Malformed("the last chunk is malformed")
-                self.at_boundary = True
-                self.done = True
-                settled[0] = i
-        return i
-
-    def feed(self, bytes data):
-        """(bytes used, offset up to which all is settled, payload): `advance` for callers in Python. Raises Malformed."""
-        cdef Py_ssize_t settled = 0
-        cdef list payload = []
-        cdef Py_ssize_t used = self.advance(data, len(data), &settled, payload)
-        return used, settled, b"".join(payload)

@@ -1,6 +1,8 @@
-"""Where the members of a JSON object stand in its bytes, so that one value can be replaced without writing it all anew.
+"""Where the members of a JSON object stand in its bytes, so that one value can be replaced without writing it
+all anew.
 
-The bytes must already have been accepted by a JSON parser: this scanner checks no grammar, only its own bounds.
+The bytes must already have been accepted by a JSON parser: this scanner checks no grammar, only its own
+bounds.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -59,8 +61,9 @@ cdef Py_ssize_t skip_value(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) n
 def member_spans(bytes body, tuple names):
     """[(index into names, start, end)] of the values of the members of the object `body` that are called so.
 
-    A name that is written with escapes is answered with index -1 and the span of the name itself, quotes included;
-    the caller decodes it. Nested objects are not looked into. A name that stands twice is answered twice.
+    A name that is written with escapes is answered with index -1 and the span of the name itself, quotes
+    included; the caller decodes it. Nested objects are not looked into. A name that stands twice is answered
+    twice.
     """
     cdef const unsigned char* p = body
     cdef Py_ssize_t n = len(body), i, start, end, value, length

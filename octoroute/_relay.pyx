@@ -1,17 +1,18 @@
 """The asyncio protocol that carries one answer from a model server to a client, byte for byte.
 
-Owns the reading side of a connection: takes the head off, holds the beginning of the body until somebody decides that
-it goes out, then hands every read to the client's transport untouched. It decides nothing: `on_*` methods are
-overridden by the package's Python (upstream/connection.py), and none of them is called per read once bytes flow.
+Owns the reading side of a connection: takes the head off, holds the beginning of the body until somebody
+decides that it goes out, then hands every read to the client's transport untouched. It decides nothing:
+`on_*` methods are overridden by the package's Python (upstream/connection.py), and none of them is called per
+read once bytes flow.
 
 Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from octoroute._http1 cimport CHUNKED, Framing, Head, UNTIL_CLOSE, parse_head
+from octoroute._framing cimport Framing
+from octoroute._gaps cimport Gaps
+from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, Head, parse_head
 
 from octoroute._http1 import Malformed
 
@@ -27,20 +28,6 @@ cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is lar
 cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
 cdef int MAX_INFORMATIONAL = 8             # 1xx heads before an answer
 
-cdef double[32] gap_bounds
-cdef int gap_count = 0
-
-
-def set_gap_bounds(bounds):
-    """Upper bounds, seconds, ascending, of the histogram that `gaps` fills: at most 31."""
-    global gap_count
-    if len(bounds) > 31:
-        raise ValueError("at most 31 bounds")
-    gap_count = len(bounds)
-    for i in range(gap_count):
-        gap_bounds[i] = bounds[i]
-
-
 cdef inline long long clock_ns() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -52,7 +39,7 @@ cdef class Relay:
     cdef readonly Framing framing
     cdef readonly Head head
     cdef readonly bytes unparsed          # an incomplete head
-    cdef object write                     # PASS: bytes to the client's transport. RECODE: payload to the client's side
+    cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
     cdef list held
     cdef Py_ssize_t held_bytes
     cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
@@ -68,24 +55,21 @@ cdef class Relay:
     cdef readonly bytes tail_before
     cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
     cdef public long long idle_ns         # PASS and RECODE: longest silence
-    cdef public long long ping_ns         # silence towards the client after which on_quiet() is called; 0: never
-    cdef readonly bint clean              # what the client got ends with a complete event: more may follow from elsewhere
+    cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
+    cdef readonly bint clean              # what the client got ends with a complete event
     cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
-    cdef double gap_sum
-    cdef unsigned int[32] gap_counts
+    cdef readonly Gaps gaps
     cdef object __weakref__
 
-    def __init__(self):
+    def __cinit__(self):
         self.framing = Framing()
+        self.gaps = Gaps()
         self.held = []
         self.unparsed = b""
         self.phase = IDLE
         self.reusable = True
 
     # What the package's Python overrides.
-
-    def on_head(self):
-        """A complete final head came; `head` is set."""
 
     def on_held(self):
         """The held beginning of the body grew, or the body is complete."""
@@ -105,8 +89,6 @@ cdef class Relay:
     def on_idle_lost(self):
         """The connection ended while no request was under way."""
 
-    # The exchange.
-
     def begin(self):
         """A request is about to be written: expect an answer."""
         self.phase = HEAD
@@ -121,11 +103,10 @@ cdef class Relay:
         self.bytes_out = 0
         self.tail = self.tail_before = None
         self.writing_paused = False
-        self.gap_sum = 0.0
-        memset(self.gap_counts, 0, sizeof(self.gap_counts))
+        self.gaps.reset()
 
     def pass_on(self, write, bytes prefix):
-        """Verbatim from here: `prefix` (a head for the client), what was held, and all that follows goes to `write`."""
+        """Verbatim: `prefix` (a head for the client), what was held and all that follows goes to `write`."""
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
         self.write = write
@@ -141,17 +122,13 @@ cdef class Relay:
         write(prefix + held[:ready])
 
     def recode(self, write_payload):
-        """From here only the payload goes to `write_payload`, in pieces that end where an event ends if there are events."""
+        """Only the payload goes to `write_payload`, in pieces that end where an event ends."""
         cdef bytes payload = self.held_payload()
         self.write = write_payload
         self.phase = SPENT if self.framing.done else RECODE
         self.forget_held()
         if payload:
             self.emit(payload, self.framing.between_events(), clock_ns())
-
-    def held_raw(self):
-        """The held bytes with their framing."""
-        return b"".join(self.held)
 
     def held_payload(self):
         """The held bytes without their framing."""
@@ -166,7 +143,7 @@ cdef class Relay:
         return b"".join(payload)
 
     def finish(self):
-        """No more of this answer is wanted. The connection is fit for another only if `reusable` and `complete`."""
+        """No more of this answer is wanted; the connection is fit for another if `reusable`, `complete`."""
         self.phase = SPENT
         self.write = None
         self.forget_held()
@@ -187,16 +164,11 @@ cdef class Relay:
 
     @property
     def flowing(self):
-        """Whether bytes of the answer have gone to the client, so that no other answer can take its place."""
+        """Whether bytes of the answer went to the client, so that no other can take its place."""
         return self.phase == PASS or self.phase == RECODE
 
-    def gaps(self):
-        """(native uint32 per bucket, one more than there are bounds; sum in seconds) of the time between reads."""
-        counts = PyBytes_FromStringAndSize(<char *>self.gap_counts, (gap_count + 1) * sizeof(unsigned int))
-        return counts, self.gap_sum
-
     def spoke(self):
-        """The client was written something that is not the server's (a keep-alive comment)."""
+        """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
 
     cdef void forget_held(self):
@@ -209,22 +181,6 @@ cdef class Relay:
         self.out_ns = now
         self.clean = clean
         self.write(data)
-
-    cdef void tick(self, long long now, long long chunks_before) noexcept:
-        """Books the gap since the last read: once for the read, and nil for each further chunk that came with it."""
-        cdef double gap = (now - self.last_ns) * 1e-9
-        cdef long long more = self.framing.chunks - chunks_before - 1
-        cdef int i = 0
-        while i < gap_count and gap > gap_bounds[i]:
-            i += 1
-        self.gap_counts[i] += 1
-        self.gap_sum += gap
-        if more > 0:
-            self.gap_counts[0] += more
-
-    cdef keep_tail(self, bytes data):
-        self.tail_before = self.tail
-        self.tail = data
 
     # asyncio.Protocol
 
@@ -243,9 +199,9 @@ cdef class Relay:
             except Malformed as error:
                 self.fail(f"malformed: {error}")
                 return
-            self.tick(now, before)
+            self.gaps.note((now - self.last_ns) * 1e-9, self.framing.chunks - before)
             self.last_ns = now
-            self.keep_tail(data)
+            self.tail_before, self.tail = self.tail, data
             if payload is not None:
                 data = b"".join(payload)
                 used = len(data)
@@ -279,23 +235,20 @@ cdef class Relay:
 
     cdef hold_partial(self, bytes data, Py_ssize_t used, Py_ssize_t settled):
         """Passes on what is settled and keeps the beginning of an incomplete event until its rest comes."""
-        cdef bytes ready
         if settled:
             self.held.append(data[:settled])
-            ready = b"".join(self.held)
-            self.forget_held()
+            self.flush(True)
             data = data[settled:]
-            self.emit(ready, True, self.last_ns)
         self.held.append(data)
         self.held_bytes += len(data)
         if self.held_bytes > MAX_HELD:
-            self.flush_partial()
+            self.flush(False)
 
-    cpdef flush_partial(self):
-        """Passes on what is held though its event is incomplete."""
-        cdef bytes ready = b"".join(self.held)
+    cdef flush(self, bint clean):
+        """Passes on what is held; not `clean`: though its last event is incomplete."""
+        ready = b"".join(self.held)
         self.forget_held()
-        self.emit(ready, False, clock_ns())
+        self.emit(ready, clean, clock_ns())
 
     cdef take_head(self, bytes data):
         cdef Py_ssize_t used
@@ -325,8 +278,7 @@ cdef class Relay:
         if not self.head.keep_alive:
             self.reusable = False
         self.phase = HOLD
-        self.on_head()
-        if self.phase == HOLD and (data or self.framing.done):
+        if data or self.framing.done:
             self.hold(data)
 
     cdef hold(self, bytes data):
@@ -344,7 +296,7 @@ cdef class Relay:
                 self.held_settled = self.held_bytes + settled
             self.held.append(data)
             self.held_bytes += used
-            self.keep_tail(data)
+            self.tail_before, self.tail = self.tail, data
             if not self.first_ns:
                 self.first_ns = self.last_ns
         self.on_held()
@@ -368,7 +320,7 @@ cdef class Relay:
                     self.on_held()
                 else:
                     if self.held_bytes:
-                        self.flush_partial()
+                        self.flush(False)
                     self.phase = SPENT
                     self.on_end()
             else:
@@ -377,12 +329,12 @@ cdef class Relay:
 
 
 def sweep(relays, long long now):
-    """Looks at every exchange under way, a few times a second: deadlines, silence, events that stay incomplete."""
+    """Looks at every exchange under way: deadlines, silence, events that stay incomplete."""
     cdef Relay relay
     for relay in list(relays):
         if relay.phase == PASS or relay.phase == RECODE:
             if relay.held_bytes and now - relay.last_ns > PARTIAL_NS:
-                relay.flush_partial()
+                relay.flush(False)
             if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
                 relay.on_overdue()
                 continue

@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import Self, final
 
 class FatalSelectionError(Exception):
     label: str
@@ -14,8 +14,8 @@ def xoshiro_words(state: tuple[int, int, int, int], count: int) -> list[int]: ..
 class Selector:
     @property
     def label(self) -> str: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         label: str,
         names: Sequence[str],
         weights: Sequence[float],
@@ -23,7 +23,7 @@ class Selector:
         gates: bytes | bytearray | memoryview | None = None,
         slots: Sequence[int] | None = None,
         seed: int | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def reseed(self, seed: int | None = None) -> None: ...
     def rebuild(self, eligible: bytes, weights: Sequence[float] | None = None) -> None: ...
     def draw(self, excluded: Iterable[int] | None = None) -> int: ...

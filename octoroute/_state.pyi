@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from types import GenericAlias
 from typing import Generic, Self, TypedDict, TypeVar, final, type_check_only
 
 _Endpoint = TypeVar("_Endpoint")
@@ -18,6 +19,8 @@ class Seen(TypedDict):
 
 @final
 class Lease(Generic[_Endpoint]):
+    @classmethod
+    def __class_getitem__(cls, item: object, /) -> GenericAlias: ...
     @property
     def endpoint(self) -> _Endpoint: ...
     def release(self) -> None: ...
@@ -27,7 +30,7 @@ class Lease(Generic[_Endpoint]):
 @final
 class FleetState:
     worker: int
-    def __init__(self, slots: int = 4096, workers: int = 1) -> None: ...
+    def __new__(cls, slots: int = 4096, workers: int = 1) -> Self: ...
     @property
     def slots(self) -> int: ...
     @property

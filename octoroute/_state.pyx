@@ -24,6 +24,7 @@ from octoroute._slots cimport (
 
 
 @cython.final
+@cython.auto_pickle(False)
 @cython.no_gc                    # nothing that a lease refers to refers back
 @cython.freelist(256)
 cdef class Lease:
@@ -59,7 +60,7 @@ cdef class FleetState:
     """A table of `slots` endpoints for `workers` processes. `worker` says which column this process writes.
 
     Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share; -inf is "never".
-    A slot outside of the table or never claimed raises IndexError.
+    A slot that was never claimed raises IndexError.
     """
 
     cdef readonly int32_t slots
@@ -251,13 +252,9 @@ cdef class FleetState:
 
     def available(self, slots):
         """One byte per slot of `slots`: 1 where it is healthy and not draining."""
-        cdef int32_t slot
-        cdef Slot *entry
-        flags = bytearray(len(slots))
-        for i, slot in enumerate(slots):
-            entry = self._at(slot)
-            flags[i] = load8(&entry.healthy) and not load8(&entry.draining)
-        return bytes(flags)
+        return bytes(
+            [load8(&self._at(slot).healthy) and not load8(&self._at(slot).draining) for slot in slots]
+        )
 
     def count_failure(self, int32_t slot, uint32_t threshold):
         """One more failure in a row; at `threshold` the slot becomes unhealthy. True where it just did."""

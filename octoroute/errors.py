@@ -112,7 +112,12 @@ def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], b
     message = error.message
     if error.status >= 500:
         message = f"{message} (request id: {request_id})"
-    headers = {"content-type": "application/json", "server": "octoroute", "x-request-id": request_id, **error.headers}
+    headers = {
+        "content-type": "application/json",
+        "server": "octoroute",
+        "x-request-id": request_id,
+        **error.headers,
+    }
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     return error.status, headers, error_object(message, error.type, error.param, error.code)

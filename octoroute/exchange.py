@@ -24,8 +24,8 @@ Strategy = Literal["rule", "llm"]
 class RequestView:
     """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
 
-    `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of the
-    request was read, on the monotonic clock.
+    `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of
+    the request was read, on the monotonic clock.
     """
 
     request_id: str
@@ -75,7 +75,10 @@ class Plan:
     @property
     def why(self) -> bytes:
         """The header lines that tell a client how its request was routed."""
-        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (self.strategy.encode(), self.reason.encode())
+        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (
+            self.strategy.encode(),
+            self.reason.encode(),
+        )
 
 
 @dataclass(slots=True)

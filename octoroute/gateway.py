@@ -1,4 +1,6 @@
-"""Composition root: builds and owns the snapshot, the pools, the exchanges under way and the tasks beside them."""
+"""Composition root: builds and owns the snapshot, the pools, the exchanges under way and the tasks beside
+them.
+"""
 
 import asyncio
 import logging
@@ -8,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from octoroute._relay import set_gap_bounds
+from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint
 from octoroute.config import Config
@@ -39,7 +41,9 @@ set_gap_bounds(INTER_TOKEN_S)
 
 
 class Shared:
-    """What all workers share: the endpoints' live state and the metrics' cells. Made before they are forked."""
+    """What all workers share: the endpoints' live state and the metrics' cells. Made before they are
+    forked.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         self.state = FleetState(workers=workers)
@@ -98,7 +102,9 @@ class Gateway:
         self.lines.flush()
 
     async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
-        """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and gave no answer."""
+        """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and
+        gave no answer.
+        """
         began = time.monotonic_ns()
         plan = decide(view, snapshot.routing)
         if plan.facts is None:
@@ -133,7 +139,9 @@ class Gateway:
         self.recorder.record(view, plan, outcome)
 
     def fail_fatally(self) -> None:
-        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean one."""
+        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
+        one.
+        """
         self.on_fatal()
 
     def _recorder(self, config: Config) -> Recorder:
@@ -157,7 +165,10 @@ class Gateway:
                     clock=time.monotonic,
                 ),
                 why=b"x-octoroute-tier: %b\r\nx-octoroute-endpoint: %b\r\n"
-                % (endpoint.spec.tier.encode(), quote(endpoint.spec.name, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode()),
+                % (
+                    endpoint.spec.tier.encode(),
+                    quote(endpoint.spec.name, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode(),
+                ),
             )
             for endpoint in snapshot.endpoints
         }

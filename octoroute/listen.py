@@ -1,7 +1,8 @@
-"""The sockets that clients connect to: made by the supervisor before the workers are forked, one set per worker.
+"""The sockets that clients connect to: made by the supervisor before the workers are forked, one set per
+worker.
 
-The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open, so that connections which wait in
-the queue of a worker that died are served by the one that replaces it.
+The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open, so that connections which
+wait in the queue of a worker that died are served by the one that replaces it.
 """
 
 import os
@@ -16,7 +17,9 @@ UNIX = "unix:"
 
 
 def open_sockets(host: str, port: int, workers: int) -> list[list[socket.socket]]:
-    """For each worker the listening sockets of all addresses of `host`. Raises ConfigError if that can't be had."""
+    """For each worker the listening sockets of all addresses of `host`. Raises ConfigError if that can't
+    be had.
+    """
     if host.startswith(UNIX):
         sock = _unix(host.removeprefix(UNIX))
         # Unix sockets have no SO_REUSEPORT: all workers accept from one queue.
@@ -64,7 +67,9 @@ def _tcp(family: int, address: tuple[object, ...]) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _refused(f"server.port is {address[1]}: can't listen on {address[0]}: {error.strerror}") from None
+        raise _refused(
+            f"server.port is {address[1]}: can't listen on {address[0]}: {error.strerror}"
+        ) from None
     return sock
 
 

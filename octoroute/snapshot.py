@@ -1,7 +1,7 @@
 """compile(config, state, previous) -> Snapshot: everything a request needs to be decided and placed, frozen.
 
-A reload makes a new snapshot and swaps one reference; a request keeps the one it began with. Endpoints that stay keep
-their live state, which belongs to their identity and not to the snapshot.
+A reload makes a new snapshot and swaps one reference; a request keeps the one it began with. Endpoints that
+stay keep their live state, which belongs to their identity and not to the snapshot.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint, EndpointSpec, claim_endpoints
 from octoroute.balance.group import Group
-from octoroute.config import Config, Model
+from octoroute.config import Config
 from octoroute.exchange import TIERS, Target
 from octoroute.routing.decide import RoutingTable, build_table
 
@@ -39,7 +39,9 @@ class Snapshot:
 
 
 def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
-    """The snapshot of a config. Endpoints that were in an earlier one find their live state in `state` again."""
+    """The snapshot of a config. Endpoints that were in an earlier one find their live state in `state`
+    again.
+    """
     endpoints = claim_endpoints(endpoint_specs(config), state)
     members: dict[Target, list[Endpoint]] = {Target(tier): [] for tier in TIERS}
     for endpoint in endpoints:

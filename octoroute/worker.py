@@ -1,4 +1,6 @@
-"""One worker: an event loop, a gateway, a server on the given sockets; ends when told to, its requests finished."""
+"""One worker: an event loop, a gateway, a server on the given sockets; ends when told to, its requests
+finished.
+"""
 
 import asyncio
 import logging

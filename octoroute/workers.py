@@ -1,7 +1,8 @@
 """The supervisor and its workers: N processes on one port, each with its own event loop.
 
-The supervisor loads the config, opens the sockets and the shared state, forks, and waits: a worker that dies is
-replaced, SIGTERM and SIGINT end all of them. It runs no event loop and no thread, so that forking stays safe.
+The supervisor loads the config, opens the sockets and the shared state, forks, and waits: a worker that dies
+is replaced, SIGTERM and SIGINT end all of them. It runs no event loop and no thread, so that forking stays
+safe.
 """
 
 import ctypes
@@ -21,7 +22,8 @@ from octoroute.worker import run_worker
 
 log = logging.getLogger(__name__)
 
-# Pauses before a worker that keeps dying is started again, seconds; a worker that ran for a minute starts afresh.
+# Pauses before a worker that keeps dying is started again, seconds; a worker that ran for a minute starts
+# afresh.
 BACKOFF = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 STEADY_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1

@@ -11,10 +11,17 @@ from octoroute._json import member_spans
 
 NAMES = (b"model", b"temperature", b"max_tokens")
 
-scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 texts = st.text(max_size=20) | st.sampled_from(['"model": "x"', "\\", '\\"', "}{", "a\\\\"])
 values = st.recursive(
-    scalars | texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=8
+    scalars | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
 )
 objects = st.dictionaries(texts | st.sampled_from([name.decode() for name in NAMES]), values, max_size=6)
 
@@ -24,7 +31,9 @@ objects = st.dictionaries(texts | st.sampled_from([name.decode() for name in NAM
 def test_each_member_is_found_with_its_value(fields: dict[str, Any], indented: bool) -> None:
     body = orjson.dumps(fields, option=orjson.OPT_INDENT_2 if indented else None)
     found = {
-        NAMES[name].decode(): orjson.loads(body[start:end]) for name, start, end in member_spans(body, NAMES) if name >= 0
+        NAMES[name].decode(): orjson.loads(body[start:end])
+        for name, start, end in member_spans(body, NAMES)
+        if name >= 0
     }
     assert found == {key: value for key, value in fields.items() if key.encode() in NAMES}
 
@@ -52,7 +61,9 @@ def test_a_name_that_stands_twice_is_answered_twice() -> None:
 
 def test_a_name_written_with_escapes_is_answered_as_a_name() -> None:
     body = rb'{"mod\u0065l": "a"}'
-    assert [(name, body[start:end]) for name, start, end in member_spans(body, NAMES)] == [(-1, rb'"mod\u0065l"')]
+    assert [(name, body[start:end]) for name, start, end in member_spans(body, NAMES)] == [
+        (-1, rb'"mod\u0065l"')
+    ]
 
 
 def test_nested_members_are_not_answered() -> None:

@@ -1,13 +1,18 @@
-"""The compiled relay, fed reads as a transport would: what reaches the client is what the server sent, in any splitting."""
+"""The compiled relay, fed reads as a transport would: what reaches the client is what the server sent, in
+any splitting.
+"""
 
+import struct
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octoroute._relay import Relay, set_gap_bounds, sweep
+from octoroute._gaps import set_gap_bounds
+from octoroute._relay import Relay, sweep
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -76,13 +81,20 @@ def chunk(payload: bytes) -> bytes:
 
 def feed(relay: Relay, data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         relay.data_received(data[start:end])
 
 
 events = st.lists(
     st.sampled_from(
-        ["data: 你好\n\n", "data: 🐙\r\n\r\n", ": ping\n\n", "event: x\ndata: y\n\n", "data: " + "a" * 300 + "\n\n", "data: [DONE]\n\n"]
+        [
+            "data: 你好\n\n",
+            "data: 🐙\r\n\r\n",
+            ": ping\n\n",
+            "event: x\ndata: y\n\n",
+            "data: " + "a" * 300 + "\n\n",
+            "data: [DONE]\n\n",
+        ]
     ),
     min_size=1,
     max_size=8,
@@ -182,7 +194,9 @@ def test_a_body_that_ends_with_its_connection_is_complete_only_if_that_was_close
     assert (reset.ended, reset.failures) == (False, ["reset"])
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 2", STREAM_HEAD, STREAM_HEAD + b"5\r\ndat", STREAM_HEAD + chunk(b"data: 1\n\n")])
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 2", STREAM_HEAD, STREAM_HEAD + b"5\r\ndat", STREAM_HEAD + chunk(b"data: 1\n\n")]
+)
 def test_a_connection_that_ends_early_is_a_failure(sent: bytes) -> None:
     relay = Answer()
     if sent:
@@ -194,7 +208,9 @@ def test_a_connection_that_ends_early_is_a_failure(sent: bytes) -> None:
 
 def test_informational_heads_are_skipped_but_not_without_end() -> None:
     relay = Answer()
-    relay.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + JSON_HEAD % 2 + b"{}")
+    relay.data_received(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + JSON_HEAD % 2 + b"{}"
+    )
     assert relay.head.status == 200
     assert relay.text == b"{}"
     endless = Answer()
@@ -213,7 +229,8 @@ def test_gaps_are_counted_once_per_read_and_nil_for_events_that_came_together() 
     relay = Answer()
     relay.data_received(STREAM_HEAD + chunk(b"data: 1\n\n"))
     relay.data_received(chunk(b"data: 2\n\n") * 3)
-    counts, total = relay.gaps()
+    packed, total = relay.gaps.read()
+    counts = struct.unpack("4I", packed)
     assert sum(counts) == 3
     assert counts[0] >= 2
     assert 0 <= total < 10

@@ -1,8 +1,8 @@
 """All endpoints that may answer one target (a tier, or the replicas of one name), and the picks among them.
 
 Owns the alias tables of that target. They are made anew when an endpoint's health, drain flag or weight has
-changed, which one load of a shared counter tells each pick. Reads no clock: who has one calls `refresh` while an
-endpoint warms up.
+changed, which one load of a shared counter tells. Reads no clock: who has one calls `refresh` while
+an endpoint warms up.
 """
 
 from collections.abc import Collection, Iterable

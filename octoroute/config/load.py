@@ -16,6 +16,14 @@ from octoroute.config.references import References
 from octoroute.config.schema import Config
 from octoroute.errors import ConfigError
 
+# What tomli says to the most frequent slips, in words that tell what to do.
+_PLAIN_WORDS: Final[Mapping[str, str]] = {
+    "Invalid value": "this is not a value; text needs quotes",
+    "Expected newline or end of document after a statement": (
+        "the line should have ended here; text needs quotes"
+    ),
+    "Cannot overwrite a value": "this key is given twice",
+}
 _TOML_KEY_TUPLE: Final = re.compile(r"\(((?:'[^']*'(?:, )?)+),?\)")
 
 
@@ -76,5 +84,4 @@ def _tree(text: str, source: str) -> dict[str, Any]:
 
 def _syntax_problem(message: str) -> str:
     message = _TOML_KEY_TUPLE.sub(lambda match: match[1].rstrip(",").replace("', '", ".").strip("'"), message)
-    message = message[:1].lower() + message[1:]
-    return f"{message} (text needs quotes)" if message == "invalid value" else message
+    return _PLAIN_WORDS.get(message, message[:1].lower() + message[1:])

@@ -19,6 +19,17 @@ class Found:
     trouble: str = ""
 
 
+def start_of(path: Path) -> tuple[bytes, str]:
+    """The first bytes of a file, one more than are allowed, or why it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1), ""
+    except OSError as error:
+        return b"", f"the file {path} can't be read ({(error.strerror or 'unknown error').lower()})"
+    except ValueError:
+        return b"", "a path can't have a zero byte in it"
+
+
 def is_reference(text: str) -> bool:
     return text.startswith(("env:", "file:"))
 
@@ -54,15 +65,9 @@ class References:
         if not name:
             return Found(trouble="it names no file; write file:PATH")
         path = self.folder / name
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            return Found(
-                trouble=f"the file {path} can't be read ({(error.strerror or 'unknown error').lower()})"
-            )
-        except ValueError:
-            return Found(trouble="a path can't have a zero byte in it")
+        data, trouble = start_of(path)
+        if trouble:
+            return Found(trouble=trouble)
         if len(data) > MAX_FILE_BYTES:
             return Found(trouble=f"the file {path} has more than {MAX_FILE_BYTES} bytes")
         try:

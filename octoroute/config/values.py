@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from octoroute.config.references import References
+from octoroute.config.references import References, start_of
 
 HINT: Final = "octoroute_hint"
 UNRESOLVED: Final = "octoroute_unresolved"
@@ -138,9 +138,13 @@ def _pem_path(value: str, info: ValidationInfo) -> str:
         raise refuse("this is the text of a PEM file; write its path")
     if not _is_plain(value):
         raise refuse()
-    if value and isinstance(info.context, References):
-        return str(info.context.folder / value)
-    return value
+    if not value or not isinstance(info.context, References):
+        return value
+    path = info.context.folder / value
+    _, trouble = start_of(path)
+    if trouble:
+        raise PydanticCustomError(UNRESOLVED, "{trouble}", {"trouble": trouble})
+    return str(path)
 
 
 def _url_path(value: str) -> str:

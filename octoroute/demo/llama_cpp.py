@@ -17,7 +17,7 @@ from octoroute.demo.engine import Engine
 from octoroute.demo.wire import DONE, Answer, Request, event
 
 FINGERPRINT = "b11434-simulated"
-CONTEXT_TOKENS = 32768
+CONTEXT_TOKENS = 131072
 OPEN_PATHS = ("/health", "/v1/health")
 KEEP_ALIVE = ("Keep-Alive", "timeout=5, max=100")
 

@@ -1,7 +1,8 @@
-"""The routes, and what happens around each of them: an id, an error object for every failure, one visible list.
+"""The routes, and what happens around each of them: an id, an error object for every failure, one visible
+list.
 
-Uses aiohttp's low-level server: a dictionary finds the handler, because a request has no business in a URL router
-with thirteen routes.
+Uses aiohttp's low-level server: a dictionary finds the handler, because a request has no business in a URL
+router with thirteen routes.
 """
 
 import asyncio
@@ -33,7 +34,9 @@ UNREAD: Final = frozenset((408, 413, 431))
 
 
 class Api(web.Server):
-    """aiohttp's server with our connection class. Calling it, as loop.create_server() does, makes a connection."""
+    """aiohttp's server with our connection class. Calling it, as loop.create_server() does, makes a
+    connection.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -87,18 +90,23 @@ class Api(web.Server):
 
     async def idle(self) -> None:
         """Returns when no connection is left."""
-        while self.connections:
+        # aiohttp tells nobody when a connection ends, and this happens once in the life of a process.
+        while self.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     def sweep(self) -> None:
-        """Refuses connections whose request head does not get complete in time. To be called about once a second."""
+        """Refuses connections whose request head does not get complete in time. To be called about once a
+        second.
+        """
         limit = self.gateway.snapshot.config.server.request_timeout_seconds
         now = self._loop.time()
         for wire in self.connections:
             if isinstance(wire, ClientWire) and wire.head_since and now - wire.head_since > limit:
                 wire.refuse_head(
                     InvalidRequest(
-                        f"the request's head did not come within {limit:g} s", status=408, code="request_timeout"
+                        f"the request's head did not come within {limit:g} s",
+                        status=408,
+                        code="request_timeout",
                     )
                 )
 
@@ -114,7 +122,9 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
         raise header_too_large()
     if methods is None:
         raise InvalidRequest(
-            f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}", status=404, code="unknown_route"
+            f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}",
+            status=404,
+            code="unknown_route",
         )
     handler = methods.get(request.method)
     if handler is None:

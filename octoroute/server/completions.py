@@ -42,7 +42,9 @@ async def read_request(request: web.BaseRequest, path: str, request_id: str, gat
     )
 
 
-async def complete(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.StreamResponse:
+async def complete(
+    request: web.BaseRequest, path: str, request_id: str, gateway: Gateway
+) -> web.StreamResponse:
     """Serves one request. Errors that can still be told as a status are raised."""
     outcome = Outcome()
     view: RequestView | None = None
@@ -88,5 +90,3 @@ def _override(value: str | None, name: str, allowed: tuple[str, ...]) -> str | N
     if value not in allowed:
         raise InvalidRequest(f"the header {name} must be one of: {', '.join(allowed)}", param=name)
     return value
-
-

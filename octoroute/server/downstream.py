@@ -1,9 +1,10 @@
 """The write side towards a client: the one seam to aiohttp's connection and transport.
 
-aiohttp reads requests and keeps connections; answers of model servers don't pass through it: they are written to the
-client's transport as they come. What this relies on of aiohttp is pinned by tests/end_to_end/test_downstream.py:
-`RequestHandler.transport`, `connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, and that
-a returned response is asked for `prepare`, `write_eof` and `keep_alive` only.
+aiohttp reads requests and keeps connections; answers of model servers don't pass through it: they are written
+to the client's transport as they come. What this relies on of aiohttp is pinned by
+tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `connection_lost`, `eof_received`,
+`pause_writing`, `resume_writing`, `handle_error`, and that a returned response is asked for `prepare`,
+`write_eof` and `keep_alive` only.
 """
 
 import asyncio
@@ -50,7 +51,18 @@ class Written(web.StreamResponse):
 class Downstream:
     """One request's way back to its client. `why` are header lines that go into the head."""
 
-    __slots__ = ("_chunked", "_http11", "_recoded", "_transport", "_wire", "request_id", "started", "keep_alive", "why", "broken")
+    __slots__ = (
+        "_chunked",
+        "_http11",
+        "_recoded",
+        "_transport",
+        "_wire",
+        "broken",
+        "keep_alive",
+        "request_id",
+        "started",
+        "why",
+    )
 
     def __init__(self, request: web.BaseRequest, request_id: str, *, keep: bool = True) -> None:
         wire = request.protocol
@@ -81,14 +93,11 @@ class Downstream:
     def start(self, head: Head, relay: Relay) -> None:
         """Writes the head and lets `relay` pass on what it holds and all that follows.
 
-        Verbatim, framing included, where the server's framing suits the client's connection; else the payload alone,
-        framed anew: for HTTP/1.0 clients, for bodies that end with the connection, and for event streams that are not
-        chunked, because only between chunks can a comment or an error of ours be put.
+        Verbatim, framing included, where the server's framing suits the client's connection; else the payload
+        alone, framed anew: for HTTP/1.0 clients, for bodies that end with the connection, and for event
+        streams that are not chunked, because only between chunks can a comment or an error of ours be put.
         """
-        if self.started:
-            prefix = b""
-        else:
-            prefix = self._head(head.status, head.reason, head.end_to_end, head)
+        prefix = b"" if self.started else self._head(head.status, head.reason, head.end_to_end, head)
         self.started = True
         if self._http11 and (head.framing == CHUNKED or (head.length >= 0 and not head.event_stream)):
             self._chunked = head.framing == CHUNKED
@@ -150,7 +159,8 @@ class Downstream:
     def break_off(self, error: GatewayError, *, clean: bool) -> None:
         """Ends a started answer that can't be completed.
 
-        Between two events the client can be told; inside of one, or of a plain body, the only honest end is none.
+        Between two events the client can be told; inside of one, or of a plain body, the only honest end is
+        none.
         """
         self.broken = True
         self.keep_alive = False
@@ -168,7 +178,7 @@ class Downstream:
 
 
 class ClientWire(web.RequestHandler):
-    """aiohttp's connection of a client. `feed` is the server connection whose answer is on its way to this client."""
+    """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
 
     __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since")
 
@@ -204,7 +214,9 @@ class ClientWire(web.RequestHandler):
         self.head_since = 0.0
         if self.transport is not None:
             status, headers, body = render(error, request_id)
-            lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items())
+            lines = b"".join(
+                b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()
+            )
             self.transport.write(
                 b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
                 % (status, REASONS[status], lines, len(body), body)
@@ -212,13 +224,14 @@ class ClientWire(web.RequestHandler):
         return Refused(self)
 
     def refuse_head(self, error: GatewayError) -> None:
-        """The same for a request whose head will never be complete, so that there is no handler to return from."""
+        """The same for a request whose head will never be complete, so that no handler can return it."""
         self._loop.create_task(self.refuse(error, new_id()).write_eof())
 
     async def linger(self) -> None:
         """Drops what the client still sends, until it closes or LINGER_SECONDS are over; then closes.
 
-        Closing while bytes are unread resets the connection, and the answer could be lost before the client reads it.
+        Closing while bytes are unread resets the connection, and the answer could be lost before the client
+        reads it.
         """
         self._gone = self._loop.create_future()
         transport = self.transport
@@ -233,8 +246,8 @@ class ClientWire(web.RequestHandler):
             self.force_close()
 
     def eof_received(self) -> None:
-        # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a client that
-        # was killed looks like this.
+        # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a
+        # client that was killed looks like this.
         if self.busy and self.transport is not None:
             self.transport.abort()
 
@@ -263,10 +276,10 @@ class ClientWire(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: web.BaseRequest,  # noqa: ARG002
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
         """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
         return self.refuse(unreadable(status, exc), new_id())

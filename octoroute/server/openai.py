@@ -1,7 +1,7 @@
 """Bodies of the OpenAI API: what is checked before a request goes on, and the model list.
 
-Only what octoroute 1.0 promised to check is checked. Everything else, known or not, goes to the server as it came: the
-server knows its own parameters better than a gateway does.
+Only what octoroute 1.0 promised to check is checked. Everything else, known or not, goes to the server as it
+came: the server knows its own parameters better than a gateway does.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,9 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int) -> None:
-    """Checks the messages and numbers of a chat request. `null` means absent. Raises InvalidRequest with `param`."""
+    """Checks the messages and numbers of a chat request. `null` means absent. Raises InvalidRequest with
+    `param`.
+    """
     messages = fields.get("messages")
     if messages is None:
         raise InvalidRequest("messages is missing", param="messages", code="missing_required_parameter")
@@ -57,9 +59,13 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
             chars += len(content)
             blank = not content or content.isspace()
         elif isinstance(content, list):
-            texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+            texts = [
+                part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
+            ]
             chars += sum(len(text) for text in texts if isinstance(text, str))
-            blank = len(texts) == len(content) and all(not isinstance(text, str) or not text.strip() for text in texts)
+            blank = len(texts) == len(content) and all(
+                not isinstance(text, str) or not text.strip() for text in texts
+            )
         elif content is None:
             blank = True
         else:

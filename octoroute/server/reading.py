@@ -1,4 +1,6 @@
-"""Reads a request off its connection: the body within bounds and time, the id, the headers that go on to the server."""
+"""Reads a request off its connection: the body within bounds and time, the id, the headers that go on to
+the server.
+"""
 
 import asyncio
 import itertools
@@ -9,15 +11,33 @@ from aiohttp import hdrs, web
 
 from octoroute.errors import InvalidRequest
 
-# Not sent on: what speaks of one connection, what is written anew, credentials (a client's key is for the gateway), and
-# what would make the server compress its answer.
+# Not sent on: what speaks of one connection, what is written anew, credentials (a client's key is for the
+# gateway), and what would make the server compress its answer.
 NOT_FORWARDED: Final = frozenset(
-    name.encode()
-    for name in (
-        "host connection keep-alive proxy-connection proxy-authorization te trailer transfer-encoding upgrade expect "
-        "content-length content-type content-encoding accept-encoding authorization api-key x-api-key cookie "
-        "x-octoroute-importance x-octoroute-task-type x-request-id http2-settings"
-    ).split()
+    (
+        b"accept-encoding",
+        b"api-key",
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-api-key",
+        b"x-octoroute-importance",
+        b"x-octoroute-task-type",
+        b"x-request-id",
+    )
 )
 ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
@@ -47,14 +67,18 @@ def new_id() -> str:
 def forwarded_headers(request: web.BaseRequest, request_id: str) -> bytes:
     """The header lines of the request that go on to the server, and its id."""
     lines = [
-        b"%b: %b\r\n" % (name, value) for name, value in request.raw_headers if name.lower() not in NOT_FORWARDED
+        b"%b: %b\r\n" % (name, value)
+        for name, value in request.raw_headers
+        if name.lower() not in NOT_FORWARDED
     ]
     lines.append(b"X-Request-Id: %b\r\n" % request_id.encode())
     return b"".join(lines)
 
 
 async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body. Raises InvalidRequest: 413 beyond `max_bytes`, 408 if it does not come within `timeout_s`."""
+    """The whole body. Raises InvalidRequest: 413 beyond `max_bytes`, 408 if it does not come within
+    `timeout_s`.
+    """
     content = request.content
     if content.is_eof() and content.total_bytes <= max_bytes:
         # The usual case: head and body came in one read.

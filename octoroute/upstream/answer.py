@@ -10,7 +10,9 @@ from octoroute._http1 import Head
 from octoroute.upstream.connection import Connection
 
 # What a server says of itself may hold an address of the network behind the gateway.
-ADDRESS = re.compile(r"https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9a-fA-F:]{3,}\](?::\d+)?|\b[\w.-]+:\d{2,5}\b")
+ADDRESS = re.compile(
+    r"https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9a-fA-F:]{3,}\](?::\d+)?|\b[\w.-]+:\d{2,5}\b"
+)
 MESSAGE_CHARS = 500
 
 

@@ -1,7 +1,8 @@
 """Asks a model of the router tier which tier a request should go to: the LLM router's I/O.
 
-What is asked and what the answer means is decided in routing/question.py. Here: at most two attempts, each on another
-endpoint, each with a deadline; equal questions that arrive while one is under way wait for its answer.
+What is asked and what the answer means is decided in routing/question.py. Here: at most two attempts, each on
+another endpoint, each with a deadline; equal questions that arrive while one is under way wait for its
+answer.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint
 from octoroute.balance.group import Group
 from octoroute.errors import NoEndpoint, UpstreamFailed, UpstreamTimeout
-from octoroute.routing.question import MAX_BODY_BYTES, Question, QuestionFailed, read_answer
+from octoroute.routing.question import MAX_BODY_BYTES, Question, QuestionFailed, Step, read_answer
 from octoroute.routing.remember import Decisions
 from octoroute.upstream.connection import HOLD_BYTES, Connection, Verdict
 from octoroute.upstream.forward import Site
@@ -49,6 +50,8 @@ class Asker:
         self.active = active
         self.decisions = Decisions(remembered)
         self._asking: dict[bytes, asyncio.Task[str]] = {}
+        # Slots of endpoints that take no more than the standard fields.
+        self._plain: set[int] = set()
 
     async def ask(self, question: Question, group: Group, timeout_s: float, failures: int) -> str:
         """The tier that a model chose. `failures`: see Terms. Raises RouterFailed, NoEndpoint."""
@@ -92,15 +95,19 @@ class Asker:
                 lease.release()
         if failure is not None:
             raise failure
-        raise NoEndpoint(f"no endpoint of tier {question.tier} can be asked which tier to use", retry_after_s=1)
+        raise NoEndpoint(
+            f"no endpoint of tier {question.tier} can be asked which tier to use", retry_after_s=1
+        )
 
     async def _attempt(self, question: Question, endpoint: Endpoint, timeout_s: float) -> str:
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-        standard_only = endpoint.spec.kind == "openai"
-        status, body = await self._exchange(question, endpoint, deadline_ns, standard_only)
-        if status == 400 and not standard_only:
-            # Some servers refuse the argument that asks a model not to think.
+        plain = endpoint.spec.kind == "openai" or endpoint.slot in self._plain
+        status, body = await self._exchange(question, endpoint, deadline_ns, plain)
+        if status in (400, 422) and not plain:
+            # The server may not know the fields that hold a model to one word.
             status, body = await self._exchange(question, endpoint, deadline_ns, True)
+            if status == 200:
+                self._plain.add(endpoint.slot)
         if status != 200:
             raise QuestionFailed("status", detail=f"status {status}")
         return read_answer(body)
@@ -109,7 +116,9 @@ class Asker:
         self, question: Question, endpoint: Endpoint, deadline_ns: int, standard_only: bool
     ) -> tuple[int, bytes]:
         site = self.sites[endpoint]
-        request = site.writer.post(PATH, question.request_body(endpoint.spec.model, standard_only=standard_only))
+        request = site.writer.post(
+            PATH, question.request_body(endpoint.spec.model, standard_only=standard_only)
+        )
         connection = site.pool.take()
         try:
             while True:
@@ -127,7 +136,7 @@ class Asker:
                 return connection.head.status, connection.held_payload()
             if verdict is Verdict.BROKEN:
                 raise QuestionFailed("too_long")
-            step = "timeout" if verdict is Verdict.TIMEOUT else "stream"
+            step: Step = "timeout" if verdict is Verdict.TIMEOUT else "stream"
             raise QuestionFailed(step, detail=connection.reason)
         except UpstreamTimeout as error:
             raise QuestionFailed("timeout", detail=error.detail) from None

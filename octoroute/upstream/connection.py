@@ -1,7 +1,7 @@
 """One connection to a model server: sends a request, judges the beginning of the answer, lets the rest flow.
 
-Built on the compiled relay (octoroute._relay), which carries the bytes; here are the turning points only. What came of
-an exchange is its verdict; what to do about it is decided in forward.py.
+Built on the compiled relay (octoroute._relay), which carries the bytes; here are the turning points only.
+What came of an exchange is its verdict; what to do about it is decided in forward.py.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from octoroute._relay import Relay
 if TYPE_CHECKING:
     from octoroute.upstream.pool import Pool
 
-# Up to here an answer that is no event stream is kept back until it is complete, so that a server that dies in the
-# middle of it can be replaced unseen; a larger one flows.
+# Up to here an answer that is no event stream is kept back until it is complete, so that a server that dies
+# in the middle of it can be replaced unseen; a larger one flows.
 HOLD_BYTES = 65_536
 CHUNKED = 2
 RETRYABLE = frozenset((429, 500, 502, 503, 504))
@@ -39,7 +39,9 @@ class ClientSide(Protocol):
     """What a connection needs of the client's side (server/downstream.py)."""
 
     def start(self, head: Head, relay: Relay) -> None:
-        """The answer goes out from here: write the head and let `relay` pass on what it holds and what follows."""
+        """The answer goes out from here: write the head and let `relay` pass on what it holds and what
+        follows.
+        """
 
     def ping(self, relay: Relay) -> None:
         """Say something harmless: the client has heard nothing for a while."""
@@ -50,7 +52,9 @@ class ClientSide(Protocol):
 
 
 class Connection(Relay):
-    """`ask` starts an exchange and returns the future of its verdict. `reason` says what went wrong, for the log."""
+    """`ask` starts an exchange and returns the future of its verdict. `reason` says what went wrong, for
+    the log.
+    """
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__()
@@ -66,9 +70,16 @@ class Connection(Relay):
         return f"<Connection to {self.pool.label} {'closed' if self.closed else 'open'} {self.reason}>"
 
     def ask(
-        self, request: Sequence[bytes], client: ClientSide, deadline_ns: int, idle_ns: int, ping_ns: int
+        self,
+        request: Sequence[bytes | memoryview],
+        client: ClientSide,
+        deadline_ns: int,
+        idle_ns: int,
+        ping_ns: int,
     ) -> asyncio.Future[Verdict]:
-        """Writes the request (pieces of head and body). Times are in nanoseconds, `deadline_ns` on the monotonic clock."""
+        """Writes the request (pieces of head and body). Times are in nanoseconds, `deadline_ns` on the
+        monotonic clock.
+        """
         self.client = client
         self.reason = ""
         self.verdict = verdict = asyncio.get_running_loop().create_future()
@@ -108,7 +119,9 @@ class Connection(Relay):
                 self._start()
 
     def _lives(self) -> bool:
-        """Whether the held beginning of an event stream is worth sending: a first data event that is no error."""
+        """Whether the held beginning of an event stream is worth sending: a first data event that is no
+        error.
+        """
         payload = self.held_payload()
         event = first_data_event(payload)
         if event is None:
@@ -178,7 +191,11 @@ def first_data_event(payload: bytes) -> bytes | None:
     """The first event of an event stream's beginning that has a `data` line, if it is complete."""
     at = 0
     while True:
-        ends = [(end, len(mark)) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (end := payload.find(mark, at)) >= 0]
+        ends = [
+            (end, len(mark))
+            for mark in (b"\n\n", b"\r\n\r\n", b"\r\r")
+            if (end := payload.find(mark, at)) >= 0
+        ]
         if not ends:
             return None
         end, length = min(ends)

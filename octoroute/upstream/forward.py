@@ -1,8 +1,8 @@
 """Attempts: sends a request to one endpoint after another until an answer flows or none is left to try.
 
-Owns the exchanges under way and their deadlines (`tick`). Which endpoint is tried is decided by balance/; whether an
-answer is worth passing on by connection.py; here is what follows from a verdict. Nothing of an answer has gone to the
-client while another endpoint is tried, so the client does not notice.
+Owns the exchanges under way and their deadlines (`tick`). Which endpoint is tried is decided by balance/;
+whether an answer is worth passing on by connection.py; here is what follows from a verdict. Nothing of an
+answer has gone to the client while another endpoint is tried, so the client does not notice.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Protocol
 from octoroute._relay import sweep
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint
-from octoroute.balance.group import Group, Lease
+from octoroute.balance.group import Group
 from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed, UpstreamTimeout
 from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
@@ -33,7 +33,7 @@ class Client(ClientSide, Protocol):
     why: bytes
 
     def attach(self, connection: Connection | None) -> None:
-        """Tells which connection is to be closed when the client leaves, and paused while it does not read."""
+        """Which connection is closed when the client leaves, and paused while it does not read."""
 
     def send_whole(self, answer: Answer) -> None:
         """Writes a complete answer."""
@@ -74,7 +74,8 @@ class Forwarder:
         client: Client,
         outcome: Outcome,
     ) -> None:
-        """Answers `client`, or raises a GatewayError while nothing but comment lines has gone out. Fills in `outcome`.
+        """Answers `client`, or raises a GatewayError while nothing but comment lines has gone out. Fills in
+        `outcome`.
 
         A cancelled call (the client left) closes the server's connection at once.
         """
@@ -96,7 +97,7 @@ class Forwarder:
             outcome.endpoint = endpoint.spec.name
             site = sites[endpoint]
             try:
-                failure = await self._attempt(view, plan, site, lease, terms, client, outcome)
+                failure = await self._attempt(view, plan, site, terms, client, outcome)
             finally:
                 lease.release()
             if failure is None:
@@ -125,7 +126,6 @@ class Forwarder:
         view: RequestView,
         plan: Plan,
         site: Site,
-        lease: Lease,
         terms: Terms,
         client: Client,
         outcome: Outcome,
@@ -193,7 +193,7 @@ class Forwarder:
         outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9
         outcome.bytes_out = connection.bytes_out
         outcome.chunks = connection.framing.chunks
-        outcome.gap_counts, outcome.gap_sum_s = connection.gaps()
+        outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
         outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
         if verdict is Verdict.STREAMED:
             client.end()
@@ -203,7 +203,8 @@ class Forwarder:
         outcome.result = "broken"
         outcome.error = connection.reason
         client.break_off(
-            UpstreamFailed("the server's answer ended early", code="stream_interrupted"), clean=connection.clean
+            UpstreamFailed("the server's answer ended early", code="stream_interrupted"),
+            clean=connection.clean,
         )
         return None
 
@@ -212,8 +213,8 @@ class Forwarder:
 class Failure:
     """Why an attempt gave no answer. `label` goes into metrics.
 
-    `transient`: the same endpoint may be asked again. `ends`: nobody else is asked. `answer`: the server's own words, to
-    be passed on if nobody else answers.
+    `transient`: the same endpoint may be asked again. `ends`: nobody else is asked. `answer`: the server's
+    own words, to be passed on if nobody else answers.
     """
 
     error: GatewayError
@@ -237,9 +238,13 @@ def _failed(reason: str) -> Failure:
     if reason.startswith("malformed"):
         return Failure(UpstreamFailed("the server's answer was malformed", detail=reason), "malformed")
     if reason == "error event":
-        return Failure(UpstreamFailed("the server began its stream with an error", detail=reason), "error_event")
+        return Failure(
+            UpstreamFailed("the server began its stream with an error", detail=reason), "error_event"
+        )
     if reason.startswith("status"):
-        return Failure(UpstreamFailed(f"the server answered with {reason}", detail=reason), reason.replace(" ", "_"))
+        return Failure(
+            UpstreamFailed(f"the server answered with {reason}", detail=reason), reason.replace(" ", "_")
+        )
     return Failure(UpstreamFailed("the server closed the connection", detail=reason), reason, transient=True)
 
 

@@ -1,7 +1,8 @@
 """Connections to one endpoint: opens them, keeps idle ones, knows when an idle one is no longer safe to use.
 
-llama.cpp and uvicorn close idle connections after 5 s; a request sent at that moment is lost. So an idle connection is
-dropped before that. llama.cpp also closes after every event stream, whatever its head says: that is learnt here.
+llama.cpp and uvicorn close idle connections after 5 s; a request sent at that moment is lost. So an idle
+connection is dropped before that. llama.cpp also closes after every event stream, whatever its head says:
+that is learnt here.
 """
 
 import asyncio
@@ -44,7 +45,9 @@ class Pool:
         self.closed = False
 
     def __repr__(self) -> str:
-        return f"<Pool {self.label} idle={len(self.idle)} probation={len(self.probation)} opened={self.opened}>"
+        return (
+            f"<Pool {self.label} idle={len(self.idle)} probation={len(self.probation)} opened={self.opened}>"
+        )
 
     def take(self) -> Connection | None:
         """The idle connection that was used last, or None."""
@@ -61,7 +64,9 @@ class Pool:
         return None
 
     async def connect(self) -> Connection:
-        """A new connection. Raises UpstreamTimeout or UpstreamFailed; `detail` has the address, for the log only."""
+        """A new connection. Raises UpstreamTimeout or UpstreamFailed; `detail` has the address, for the
+        log only.
+        """
         loop = asyncio.get_running_loop()
         self.opened += 1
         try:
@@ -74,9 +79,13 @@ class Pool:
                     server_hostname=self.host if self.tls else None,
                 )
         except TimeoutError:
-            raise UpstreamTimeout("the server could not be reached in time", detail=f"connect {self.label}: timeout") from None
+            raise UpstreamTimeout(
+                "the server could not be reached in time", detail=f"connect {self.label}: timeout"
+            ) from None
         except (OSError, ssl.SSLError) as error:
-            raise UpstreamFailed("the server could not be reached", detail=f"connect {self.label}: {error}") from None
+            raise UpstreamFailed(
+                "the server could not be reached", detail=f"connect {self.label}: {error}"
+            ) from None
         return connection
 
     def give(self, connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """Asks every endpoint now and then whether it works: `GET {base_url}/models`, with a look at what comes back.
 
-A slow answer is no proof of death: a llama.cpp server in the middle of a burst answers nobody for seconds while its
-streams flow. So a probe that does not come back in time counts only where nothing else came from that endpoint either.
+A slow answer is no proof of death: a llama.cpp server in the middle of a burst answers nobody for seconds
+while its streams flow. So a probe that does not come back in time counts only where nothing else came from
+that endpoint either.
 """
 
 import asyncio
@@ -28,7 +29,9 @@ RESTART_BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 class Nowhere:
-    """The client's side of a probe: there is none. A list of models beyond the held size is still a list of models."""
+    """The client's side of a probe: there is none. A list of models beyond the held size is still a list
+    of models.
+    """
 
     started = False
 
@@ -53,7 +56,9 @@ class Prober:
         self.running = False
 
     async def run(self) -> None:
-        """Probes all endpoints each `health.interval_seconds`; a crash is logged, counted and followed by a restart."""
+        """Probes all endpoints each `health.interval_seconds`; a crash is logged, counted and followed by
+        a restart.
+        """
         crashes = 0
         while True:
             try:
@@ -104,7 +109,9 @@ class Prober:
             connection = await site.pool.connect()
             self.active.add(connection)
             deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-            verdict = await connection.ask((site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0)
+            verdict = await connection.ask(
+                (site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0
+            )
             if verdict is Verdict.WHOLE:
                 return judge(connection.head.status, connection.held_payload()), False
             if verdict is Verdict.STREAMED:
@@ -121,8 +128,8 @@ class Prober:
 def judge(status: int, body: bytes) -> str:
     """What is wrong with an answer to a probe, "" if nothing is.
 
-    LM Studio answers 200 to any route it does not know, so the body has to be a list of models, unless it is empty as
-    that of vLLM's /health is.
+    LM Studio answers 200 to any route it does not know, so the body has to be a list of models, unless it is
+    empty as that of vLLM's /health is.
     """
     if not 200 <= status < 300:
         return f"status {status}"

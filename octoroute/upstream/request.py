@@ -1,7 +1,8 @@
 """The bytes of a request as a model server gets them: the client's own body with a few values spliced in.
 
-Nothing is serialised again: what the client wrote reaches the server as it was written, but for `model`, which becomes
-the server's name of it, and `temperature` and `max_tokens`, which are filled in where the request leaves them open.
+Nothing is serialised again: what the client wrote reaches the server as it was written, but for `model`,
+which becomes the server's name of it, and `temperature` and `max_tokens`, which are filled in where the
+request leaves them open.
 """
 
 from collections.abc import Sequence
@@ -108,7 +109,9 @@ class RequestWriter:
             else:
                 written = orjson.loads(view.body[start:end])
                 if written in ("model", "temperature", "max_tokens"):
-                    raise InvalidRequest(f"the name {written!r} must be written without escapes", param=written)
+                    raise InvalidRequest(
+                        f"the name {written!r} must be written without escapes", param=written
+                    )
         if added:
             brace = view.body.rindex(b"}")
             splices.append((brace, brace, added))

@@ -111,6 +111,18 @@ def test_bytes_in_the_environment_that_are_no_text_are_refused() -> None:
 
 
 def test_tls_files_are_relative_to_the_config_file(tmp_path: Path) -> None:
-    tree = sample(("server.tls_cert", "cert.pem"), ("server.tls_key", "/etc/key.pem"))
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.touch()
+    key.touch()
+    tree = sample(("server.tls_cert", "cert.pem"), ("server.tls_key", str(key)))
     made = build(tree, folder=tmp_path, environ={})
-    assert (made.server.tls_cert, made.server.tls_key) == (str(tmp_path / "cert.pem"), "/etc/key.pem")
+    assert (made.server.tls_cert, made.server.tls_key) == (str(cert), str(key))
+
+
+def test_tls_files_can_be_read(tmp_path: Path) -> None:
+    tree = sample(("server.tls_cert", "cert.pem"), ("server.tls_key", "."))
+    assert problems_of(tree, folder=tmp_path) == (
+        f'server.tls_cert is "cert.pem", but the file {tmp_path / "cert.pem"} can\'t be read '
+        "(no such file or directory)",
+        f'server.tls_key is ".", but the file {tmp_path} can\'t be read (is a directory)',
+    )

@@ -47,7 +47,10 @@ async def test_a_server_that_keeps_connections_gets_its_streams_on_one(
     port = (await gateway(fleet_config([server]))).port
     # That the server keeps them has to be learnt first.
     async with asyncio.timeout(10):
-        while len({request.connection for request in server.completions[-2:]}) != 1 or len(server.completions) < 2:
+        while (
+            len({request.connection for request in server.completions[-2:]}) != 1
+            or len(server.completions) < 2
+        ):
             await converse(port, stream=True)
     before = server.connections.total
     for number in range(20):

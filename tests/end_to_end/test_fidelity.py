@@ -89,18 +89,17 @@ async def test_temperature_and_max_tokens_are_filled_in_where_absent(
 async def test_a_model_name_inside_the_messages_is_left_alone(fleet: Fleet) -> None:
     body = b'{"messages":[{"role":"user","content":"\\"model\\":\\"fast\\"","model":"fast"}],"model":"fast"}'
     sent = await fleet.sent_on(body)
-    assert sent.startswith(
-        b'{"messages":[{"role":"user","content":"\\"model\\":\\"fast\\"","model":"fast"}],'
-    )
+    assert rb'"messages":[{"role":"user","content":"\"model\":\"fast\"","model":"fast"}]' in sent
     assert orjson.loads(sent)["model"] == "qwen3-8b"
 
 
 async def test_a_body_of_several_megabytes_reaches_the_server(fleet: Fleet) -> None:
-    fields = chat("y" * (4 << 20), max_tokens=1, temperature=1)
+    body = orjson.dumps(chat("y" * (4 << 20), max_tokens=1, temperature=1))
     fleet.server.script(lambda _: [head(200, [("Content-Length", "2")]) + b"{}"])
-    assert (await converse(fleet.port, **{**fields, "text": "y" * (4 << 20)})).status == 200
-    fleet.server.script(None)
-    assert fleet.server.completions[-1].json["messages"] == fields["messages"]
+    async with WireClient(fleet.port) as client:
+        client.post(PATH, body=body)
+        assert (await client.reply()).body == b"{}"
+    assert fleet.server.completions[-1].body == body.replace(b'"fast"', b'"qwen3-8b"')
 
 
 @pytest.mark.parametrize(
@@ -176,6 +175,20 @@ async def test_half_an_event_is_not_held_back(fleet: Fleet) -> None:
         assert await client.data_of(len(EMOJI) + 9) == EMOJI + EMOJI[:9]
         go.set()
         assert await client.data_of(len(EMOJI) - 9) == EMOJI[9:]
+
+
+async def test_half_a_chunk_is_not_held_back(fleet: Fleet) -> None:
+    go = asyncio.Event()
+    big = chunk(BIG)
+    fleet.server.script(
+        lambda _: [SSE_HEAD, chunk(EMOJI), big[:500_000], go, big[500_000:], LAST_CHUNK, CLOSE]
+    )
+    async with WireClient(fleet.port) as client:
+        client.post(PATH, chat(stream=True))
+        await client.head()
+        await client.data_of(len(EMOJI) + 400_000)
+        go.set()
+        assert len(await client.data_of(len(BIG) - 500_000)) > 0
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])

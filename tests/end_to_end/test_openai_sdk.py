@@ -175,7 +175,7 @@ async def test_a_servers_failure_is_the_sdks_exception(
 
 async def test_a_stream_that_breaks_is_an_exception_and_no_end(fleet: Fleet) -> None:
     server = fleet.servers["deep"]
-    server.set_fault("reset-mid-event", once=True)
+    server.set_fault("close-mid-stream", once=True)
     chunks: list[ChatCompletionChunk] = []
 
     async def read(stream: openai.AsyncStream[ChatCompletionChunk]) -> None:

@@ -100,6 +100,8 @@ def test_the_body_is_a_short_deterministic_completion_for_the_servers_model() ->
         "temperature": 0,
         "stream": False,
         "chat_template_kwargs": {"enable_thinking": False},
+        "grammar": 'root ::= "FAST" | "BALANCED" | "DEEP"',
+        "structured_outputs": {"choice": ["FAST", "BALANCED", "DEEP"]},
     }
 
 

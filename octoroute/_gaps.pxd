@@ -1,0 +1,6 @@
+cdef class Gaps:
+    cdef double total
+    cdef unsigned int[32] counts
+
+    cdef void reset(self) noexcept
+    cdef void note(self, double gap, long long together) noexcept

@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+def set_gap_bounds(upper: Sequence[float]) -> None: ...
+
+class Gaps:
+    def read(self) -> tuple[bytes, float]: ...
