@@ -87,7 +87,11 @@ class Connection(Relay):
         self.idle_ns = idle_ns
         self.ping_ns = ping_ns
         self.begin()
-        self.transport.writelines(request)
+        if self.closed:
+            # Lost between the end of the connecting and now.
+            self.on_failure("closed")
+        else:
+            self.transport.writelines(request)
         return verdict
 
     def settle(self, verdict: Verdict, reason: str = "") -> None:
@@ -179,6 +183,9 @@ class Connection(Relay):
     def release(self) -> None:
         """After an exchange: back to the pool if the connection is fit for another, else closed."""
         fit = self.complete and self.reusable and not self.closed
+        if self.writing_paused and not self.closed:
+            # The client that did not read is no longer this connection's.
+            self.transport.resume_reading()
         self.finish()
         if fit and not self.transport.is_closing():
             self.rest()
