@@ -237,6 +237,7 @@ cdef class Relay:
         """Passes on what is settled and keeps the beginning of an incomplete event until its rest comes."""
         if settled:
             self.held.append(data[:settled])
+            self.held_bytes += settled
             self.flush(True)
             data = data[settled:]
         self.held.append(data)

@@ -138,6 +138,17 @@ def test_an_event_goes_out_with_the_read_that_completes_it() -> None:
     assert relay.clean
 
 
+def test_a_read_that_ends_inside_an_event_after_whole_ones_is_passed_on_once() -> None:
+    relay = Answer()
+    relay.data_received(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    rest = chunk(b"data: 2\n\n") + chunk(b"data: 3\n\n") + b"0\r\n\r\n"
+    inside_the_third = len(chunk(b"data: 2\n\n")) + 5
+    relay.data_received(rest[:inside_the_third])
+    relay.data_received(rest[inside_the_third:])
+    assert relay.text == chunk(b"data: 1\n\n") + rest
+    assert relay.bytes_out == len(relay.text)
+
+
 def test_an_event_that_stays_incomplete_is_let_go_by_the_sweep() -> None:
     relay = Answer()
     relay.data_received(STREAM_HEAD + chunk(b"data: 1\n\n"))

@@ -4,7 +4,6 @@ It must not install anything: `make test-real` does that first, through install.
 """
 
 import json
-import os
 import subprocess
 import time
 import urllib.request
@@ -31,7 +30,7 @@ class LlamaServer:
         command = [str(server_binary()), "--model", str(model_file()), "--alias", model]
         command += ["--metrics", "--offline"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--parallel", str(slots)]
-        command += ["--ctx-size", str(CONTEXT_TOKENS_PER_SLOT * slots), "--threads", str(os.cpu_count() or 2)]
+        command += ["--ctx-size", str(CONTEXT_TOKENS_PER_SLOT * slots), "--threads", "1"]
         with log.open("wb") as out:
             # setpriv makes the kernel kill the server when pytest dies, however it dies.
             self._process = subprocess.Popen(

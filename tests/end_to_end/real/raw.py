@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,10 +11,14 @@ PATH = "/v1/chat/completions"
 ANSWER_WITHIN_S = 60.0
 
 
-def connect(url: str) -> http.client.HTTPConnection:
+@contextmanager
+def connected(url: str) -> Iterator[http.client.HTTPConnection]:
     parts = urlsplit(url)
     assert parts.hostname is not None
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_WITHIN_S)
+    with closing(
+        http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_WITHIN_S)
+    ) as connection:
+        yield connection
 
 
 def ask(connection: http.client.HTTPConnection, **fields: Any) -> http.client.HTTPResponse:
@@ -33,4 +38,5 @@ def events(body: bytes) -> list[Any]:
     """The decoded `data:` events of a stream. Raises AssertionError unless it ended with `[DONE]`."""
     parts = body.split(b"\n\n")
     assert parts[-2:] == [b"data: [DONE]", b""], body[-200:]
+    assert body.count(b"[DONE]") == 1, body
     return [json.loads(part.removeprefix(b"data: ")) for part in parts[:-2] if not part.startswith(b":")]

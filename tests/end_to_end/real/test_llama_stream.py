@@ -5,7 +5,9 @@ from typing import Any
 
 from tests.end_to_end.fleet import Gateway
 from tests.end_to_end.real.llama import LlamaServer
-from tests.end_to_end.real.raw import ask, connect, events, reads
+from tests.end_to_end.real.raw import ask, connected, events, reads
+
+TOKENS = 200
 
 
 def _shape(value: Any) -> Any:
@@ -19,18 +21,17 @@ def _shape(value: Any) -> Any:
 
 def _shapes(url: str) -> list[Any]:
     """Shapes of a stream's events, repeated ones once: characters of several tokens share one event."""
-    connection = connect(url)
-    answer = ask(
-        connection,
-        model="smol-fast",
-        stream=True,
-        max_tokens=24,
-        ignore_eos=True,
-        stream_options={"include_usage": True},
-    )
-    assert answer.status == 200
-    body = answer.read()
-    connection.close()
+    with connected(url) as connection:
+        answer = ask(
+            connection,
+            model="smol-fast",
+            stream=True,
+            max_tokens=24,
+            ignore_eos=True,
+            stream_options={"include_usage": True},
+        )
+        assert answer.status == 200
+        body = answer.read()
     return [shape for shape, _ in groupby(_shape(event) for event in events(body))]
 
 
@@ -43,14 +44,13 @@ def test_a_stream_has_the_events_that_the_server_sends_when_asked_directly(
 def test_the_first_token_arrives_while_the_server_still_generates(
     gateway: Gateway, llamas: dict[str, LlamaServer]
 ) -> None:
-    connection = connect(gateway.url)
-    answer = ask(connection, model="smol-fast", stream=True, max_tokens=400, ignore_eos=True)
-    coming = reads(answer)
-    first = next(coming)
-    assert llamas["fast"].busy_slots() == 1
-    rest = list(coming)
-    connection.close()
+    with connected(gateway.url) as connection:
+        answer = ask(connection, model="smol-fast", stream=True, max_tokens=TOKENS, ignore_eos=True)
+        coming = reads(answer)
+        first = next(coming)
+        assert llamas["fast"].busy_slots() == 1
+        rest = list(coming)
     assert b"data: " in first
     # Each token was sent alone; a gateway that collects would give a few large reads.
-    assert len(rest) > 100
-    assert len(events(first + b"".join(rest))) >= 400
+    assert len(rest) > TOKENS / 4
+    assert len(events(first + b"".join(rest))) >= TOKENS
