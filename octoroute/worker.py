@@ -3,6 +3,7 @@ finished.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -43,6 +44,9 @@ async def _serve(config: Config, shared: Shared, number: int, sockets: Sequence[
     context = _tls(config)
     servers = [await loop.create_server(api, sock=sock, ssl=context) for sock in sockets]
     gateway.start()
+    # What exists now lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     log.debug("worker %d serves", number)
     code = await stop
     await _drain(api, servers, config.server.drain_seconds)
