@@ -3,6 +3,7 @@
 import orjson
 from aiohttp import web
 
+from octoroute.errors import InvalidRequest
 from octoroute.exchange import TIERS
 from octoroute.gateway import Gateway
 from octoroute.server.openai import model_list
@@ -32,6 +33,18 @@ async def metrics(request: web.BaseRequest, path: str, request_id: str, gateway:
     return web.Response(
         body=body, headers={"Content-Type": content_type, "Server": "octoroute", "X-Request-Id": request_id}
     )
+
+
+async def reload(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
+    """POST /admin/reload: the config is read again, for all workers. 422 if it is not good: nothing changed."""
+    outcome = await gateway.ask_reload()
+    if "problems" in outcome:
+        raise InvalidRequest(
+            "the config is not valid, nothing was changed: " + "; ".join(outcome["problems"]),
+            status=422,
+            code="invalid_config",
+        )
+    return json_response(orjson.dumps(outcome), request_id)
 
 
 def json_response(body: bytes, request_id: str, status: int = 200) -> web.Response:
