@@ -12,9 +12,18 @@ from typing import Any
 import orjson
 
 # A sentence, slot by slot: nonsense that reads like prose.
-_ADJECTIVES = ["quiet", "small", "early", "copper", "open", "yellow", "distant", "patient", "simple", "bright", "winter", "seventh"]
-_NOUNS = ["river", "harbour", "signal", "garden", "station", "engine", "letter", "octopus", "bridge", "lantern", "forest", "clock"]
-_VERBS = ["follows", "crosses", "carries", "answers", "remembers", "repairs", "paints", "measures", "leaves", "wakes"]
+_ADJECTIVES = (
+    *("quiet", "small", "early", "copper", "open", "yellow", "distant", "patient", "simple", "bright"),
+    *("winter", "seventh"),
+)
+_NOUNS = (
+    *("river", "harbour", "signal", "garden", "station", "engine", "letter", "octopus", "bridge"),
+    *("lantern", "forest", "clock"),
+)
+_VERBS = (
+    *("follows", "crosses", "carries", "answers", "remembers", "repairs", "paints", "measures", "leaves"),
+    *("wakes"),
+)
 SENTENCE = (
     ("The ",),
     tuple(f"{word} " for word in _ADJECTIVES),
