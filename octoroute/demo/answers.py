@@ -13,17 +13,30 @@ import orjson
 
 # A sentence, slot by slot: nonsense that reads like prose.
 _ADJECTIVES = (
-    *("quiet", "small", "early", "copper", "open", "yellow", "distant", "patient", "simple", "bright"),
-    *("winter", "seventh"),
+    "quiet",
+    "small",
+    "early",
+    "copper",
+    "open",
+    "yellow",
+    "distant",
+    "patient",
+    "bright",
+    "winter",
 )
 _NOUNS = (
-    *("river", "harbour", "signal", "garden", "station", "engine", "letter", "octopus", "bridge"),
-    *("lantern", "forest", "clock"),
+    "river",
+    "harbour",
+    "signal",
+    "garden",
+    "station",
+    "engine",
+    "letter",
+    "octopus",
+    "bridge",
+    "lantern",
 )
-_VERBS = (
-    *("follows", "crosses", "carries", "answers", "remembers", "repairs", "paints", "measures", "leaves"),
-    *("wakes"),
-)
+_VERBS = ("follows", "crosses", "carries", "answers", "remembers", "repairs", "paints", "measures", "leaves")
 SENTENCE = (
     ("The ",),
     tuple(f"{word} " for word in _ADJECTIVES),
