@@ -83,7 +83,11 @@ class Gateway:
         self.prober = Prober(lambda: self.snapshot, self.sites, self.forwarder.active)
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
-        self.housekeeping: list[Callable[[], None]] = [self._expire, self._refresh]
+        self.housekeeping: list[Callable[[], None]] = [
+            self._expire,
+            self._refresh,
+            self.forwarder.note_activity,
+        ]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -120,11 +124,11 @@ class Gateway:
             plan = plan.plan(tier)
         return replace(plan, routing_ms=(time.monotonic_ns() - began) * 1e-6)
 
-    async def forward(
+    def forward(
         self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Has a request answered by an endpoint of its plan's target. Raises GatewayError."""
-        await self.forwarder.forward(
+        return self.forwarder.forward(
             view,
             plan,
             snapshot.groups[plan.target],
@@ -160,6 +164,7 @@ class Gateway:
                 writer=RequestWriter(endpoint.spec),
                 pool=Pool(
                     endpoint.spec.base_url,
+                    self.forwarder.outbox,
                     tls_verify=endpoint.spec.tls_verify,
                     connect_s=connect_s,
                     clock=time.monotonic,

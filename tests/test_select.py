@@ -250,10 +250,10 @@ def fleets(exclusions: bool) -> st.SearchStrategy[Fleet]:
     )
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=200, deadline=None)
 @given(fleets(exclusions=True), st.integers(0, WORD - 1))
 def test_draws_have_the_exact_conditional_distribution(fleet: Fleet, seed: int) -> None:
-    counts = drawn(fleet.selector(seed), 1500, fleet.excluded or None)
+    counts = drawn(fleet.selector(seed), 1000, fleet.excluded or None)
     chances = fleet.chances_of_a_draw()
     if not chances:
         assert set(counts) == {-1}
@@ -263,7 +263,7 @@ def test_draws_have_the_exact_conditional_distribution(fleet: Fleet, seed: int) 
     assert freedom == 0 or statistic < chi_squared_bound(freedom)
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=200, deadline=None)
 @given(fleets(exclusions=False))
 def test_the_columns_of_a_table_add_up_to_weight_over_total(fleet: Fleet) -> None:
     chances = fleet.chances_of_the_tables()
@@ -283,7 +283,7 @@ def test_what_remains_is_counted(fleet: Fleet) -> None:
 def test_a_thousand_endpoints_of_any_one_legal_weight_are_uniform(weight: float) -> None:
     selector = sound([weight] * 1000)
     assert selector.probabilities() == pytest.approx([0.001] * 1000, rel=1e-12)
-    counts = drawn(selector, 20_000, range(500))
+    counts = drawn(selector, 5_000, range(500))
     statistic, freedom = chi_squared(counts, dict.fromkeys(range(500, 1000), 1 / 500))
     assert statistic < chi_squared_bound(freedom)
 

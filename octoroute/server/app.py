@@ -60,6 +60,8 @@ class Api(web.Server):
         wire = request.protocol
         assert isinstance(wire, ClientWire)
         try:
+            if wire.large and sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
+                raise header_too_large()
             path, handler = find(request)
             return await handler(request, path, given, self.gateway)
         except GatewayError as error:
@@ -118,8 +120,6 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
     if methods is None:
         path = path.partition("?")[0]
         methods = ROUTES.get(path)
-    if sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
-        raise header_too_large()
     if methods is None:
         raise InvalidRequest(
             f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}",

@@ -49,7 +49,7 @@ async def complete(
     outcome = Outcome()
     view: RequestView | None = None
     plan: Plan | None = None
-    client = Downstream(request, request_id, keep=not gateway.draining)
+    client = Downstream(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
     snapshot = gateway.snapshot
     try:
         view = await read_request(request, path, request_id, gateway)

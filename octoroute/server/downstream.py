@@ -21,6 +21,7 @@ from octoroute.errors import GatewayError, Internal, InvalidRequest, error_objec
 from octoroute.server.reading import new_id
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import CHUNKED, Connection
+from octoroute.upstream.outbox import Outbox
 
 # Bounds of a request's head (431 beyond), and how long a refused client may go on sending.
 MAX_HEAD_BYTES: Final = 65_536
@@ -48,12 +49,17 @@ class Written(web.StreamResponse):
         return None
 
 
+KEEP = Written(keep_alive=True)
+CLOSE = Written(keep_alive=False)
+
+
 class Downstream:
     """One request's way back to its client. `why` are header lines that go into the head."""
 
     __slots__ = (
         "_chunked",
         "_http11",
+        "_outbox",
         "_recoded",
         "_transport",
         "_wire",
@@ -64,13 +70,16 @@ class Downstream:
         "why",
     )
 
-    def __init__(self, request: web.BaseRequest, request_id: str, *, keep: bool = True) -> None:
+    def __init__(
+        self, request: web.BaseRequest, request_id: str, outbox: Outbox, *, keep: bool = True
+    ) -> None:
         wire = request.protocol
         assert isinstance(wire, ClientWire)
         transport = request.transport
         assert transport is not None
         self._wire = wire
         self._transport = transport
+        self._outbox = outbox
         self._http11 = request.version >= HttpVersion11
         self._chunked = False
         self._recoded = False
@@ -82,7 +91,7 @@ class Downstream:
 
     def written(self) -> Written:
         """For aiohttp, when everything has been written."""
-        return Written(keep_alive=self.keep_alive)
+        return KEEP if self.keep_alive else CLOSE
 
     def attach(self, connection: Connection | None) -> None:
         self._wire.feed = connection
@@ -137,7 +146,12 @@ class Downstream:
         head = answer.head
         self.started = True
         framing = b"Content-Length: %d\r\n" % len(answer.body) if head.status not in (204, 304) else b""
-        self._transport.write(self._lines(head.status, head.reason, head.end_to_end, framing) + answer.body)
+        lines = self._lines(head.status, head.reason, head.end_to_end, framing)
+        if self.keep_alive and not self._wire.has_next:
+            self._outbox.post(self._transport, (lines + answer.body,))
+        else:
+            # What follows on this connection (its end, the answer to a pipelined request) must come after.
+            self._transport.write(lines + answer.body)
 
     def ping(self, relay: Relay) -> None:
         if not self.started:
@@ -180,7 +194,7 @@ class Downstream:
 class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
 
-    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since")
+    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since", "large")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -190,6 +204,7 @@ class ClientWire(web.RequestHandler):
         # Since when a request's head is incomplete, on the loop's clock (0: it is not), and its bytes so far.
         self.head_since = 0.0
         self.head_bytes = 0
+        self.large = False
         self._gone: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -200,6 +215,8 @@ class ClientWire(web.RequestHandler):
         if self._request_count != parsed:
             self.busy = True
             self.head_since = 0.0
+            # A head that came in one read may be larger than one that came in pieces could get.
+            self.large = len(data) > MAX_HEAD_BYTES
         if self.busy:
             return
         self.head_bytes += len(data)
@@ -208,6 +225,11 @@ class ClientWire(web.RequestHandler):
             self.head_bytes = len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.refuse_head(header_too_large())
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a pipelined request waits for this one to end."""
+        return bool(self._messages)
 
     def refuse(self, error: GatewayError, request_id: str) -> "Refused":
         """Answers a request that was not read to its end; the connection ends behind the answer."""

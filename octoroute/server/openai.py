@@ -18,6 +18,8 @@ RANGES: Final = (
     ("presence_penalty", -2.0, 2.0, True),
     ("frequency_penalty", -2.0, 2.0, True),
 )
+COUNTS: Final = ("max_tokens", "max_completion_tokens")
+CHECKED: Final = frozenset((*(name for name, *_ in RANGES), *COUNTS, "stream"))
 # Their content must say something; an assistant's or a tool's may be empty.
 SPEAKERS: Final = ("user", "system", "developer")
 
@@ -87,6 +89,8 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
 
 def check_numbers(fields: dict[str, Any]) -> None:
     """Checks the numbers whose ranges OpenAI's API fixes. Raises InvalidRequest with `param`."""
+    if CHECKED.isdisjoint(fields):
+        return
     for name, low, high, closed in RANGES:
         value = fields.get(name)
         if value is None:
@@ -97,7 +101,7 @@ def check_numbers(fields: dict[str, Any]) -> None:
         if not (low <= value <= high and (closed or value > low)):
             allowed = f"{low:g} to {high:g}" if closed else f"above {low:g}, up to {high:g}"
             raise InvalidRequest(f"{name} is {value}; allowed: {allowed}", param=name)
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in COUNTS:
         value = fields.get(name)
         if value is None:
             continue

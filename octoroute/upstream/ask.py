@@ -45,7 +45,9 @@ class TooLong:
 class Asker:
     """`ask` returns a tier. One per fleet: what it remembers is worth nothing for another."""
 
-    def __init__(self, sites: Mapping[Endpoint, Site], active: set[Connection], remembered: int) -> None:
+    def __init__(
+        self, sites: Mapping[Endpoint, Site], active: dict[Connection, Endpoint], remembered: int
+    ) -> None:
         self.sites = sites
         self.active = active
         self.decisions = Decisions(remembered)
@@ -124,10 +126,10 @@ class Asker:
             while True:
                 if connection is None:
                     connection = await site.pool.connect()
-                self.active.add(connection)
+                self.active[connection] = endpoint
                 verdict = await connection.ask((request,), TooLong(), deadline_ns, 0, 0)
                 if verdict is Verdict.FAILED and connection.unanswered and connection.was_reused:
-                    self.active.discard(connection)
+                    self.active.pop(connection, None)
                     connection.close()
                     connection = None
                     continue
@@ -144,5 +146,5 @@ class Asker:
             raise QuestionFailed("connection", detail=error.detail) from None
         finally:
             if connection is not None:
-                self.active.discard(connection)
+                self.active.pop(connection, None)
                 connection.release()

@@ -91,7 +91,7 @@ class Connection(Relay):
             # Lost between the end of the connecting and now.
             self.on_failure("closed")
         else:
-            self.transport.writelines(request)
+            self.pool.outbox.post(self.transport, request)
         return verdict
 
     def settle(self, verdict: Verdict, reason: str = "") -> None:

@@ -19,6 +19,7 @@ from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer, server_message
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Verdict
+from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
 
@@ -58,11 +59,18 @@ class Forwarder:
     """`forward` one request; `tick` ten times a second."""
 
     def __init__(self) -> None:
-        self.active: set[Connection] = set()
+        self.outbox = Outbox()
+        self.active: dict[Connection, Endpoint] = {}
 
     def tick(self) -> None:
         """Looks after deadlines, silence and incomplete events of all exchanges under way."""
         sweep(self.active, time.monotonic_ns())
+
+    def note_activity(self) -> None:
+        """Tells the endpoints when they were last heard of: a slow probe is no proof of death then."""
+        for connection, endpoint in self.active.items():
+            if connection.head is not None:
+                endpoint.state.note_activity(endpoint.slot, connection.last_ns * 1e-9)
 
     async def forward(
         self,
@@ -97,7 +105,7 @@ class Forwarder:
             outcome.endpoint = endpoint.spec.name
             site = sites[endpoint]
             try:
-                failure = await self._attempt(view, plan, site, terms, client, outcome)
+                failure = await self._attempt(view, plan, endpoint, site, terms, client, outcome)
             finally:
                 lease.release()
             if failure is None:
@@ -125,6 +133,7 @@ class Forwarder:
         self,
         view: RequestView,
         plan: Plan,
+        endpoint: Endpoint,
         site: Site,
         terms: Terms,
         client: Client,
@@ -144,7 +153,7 @@ class Forwarder:
             if outcome.overhead_s < 0:
                 outcome.overhead_s = (asked_ns - view.read_ns) * 1e-9
             client.why = WHY % (site.why, plan.why, outcome.attempts, outcome.overhead_s * 1e3)
-            self.active.add(connection)
+            self.active[connection] = endpoint
             client.attach(connection)
             try:
                 verdict = await connection.ask(
@@ -155,14 +164,14 @@ class Forwarder:
                     if connection.carried_stream:
                         site.pool.learn_that_it_closes()
                     connection.close()
-                    self.active.discard(connection)
+                    del self.active[connection]
                     connection = None
                     continue
                 return self._conclude(verdict, connection, view, client, outcome)
             finally:
                 if connection is not None:
                     client.attach(None)
-                    self.active.discard(connection)
+                    del self.active[connection]
                     connection.release()
 
     def _conclude(

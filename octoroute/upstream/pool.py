@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from octoroute.errors import UpstreamFailed, UpstreamTimeout
 from octoroute.upstream.connection import Connection
+from octoroute.upstream.outbox import Outbox
 
 IDLE_SECONDS = 4.0
 MAX_IDLE = 256
@@ -29,9 +30,12 @@ class Clock(Protocol):
 class Pool:
     """`take` an idle connection or `connect` a new one; `give` it back; `expire` now and then."""
 
-    def __init__(self, base_url: str, *, tls_verify: bool, connect_s: float, clock: Clock) -> None:
+    def __init__(
+        self, base_url: str, outbox: Outbox, *, tls_verify: bool, connect_s: float, clock: Clock
+    ) -> None:
         parts = urlsplit(base_url)
         self.label = base_url
+        self.outbox = outbox
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = _tls(tls_verify) if parts.scheme == "https" else None

@@ -47,7 +47,10 @@ class Prober:
     """`run` probes for ever. `failures` counts crashes of the probing itself, for /health."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], sites: Mapping[Endpoint, Site], active: set[Connection]
+        self,
+        snapshot: Callable[[], Snapshot],
+        sites: Mapping[Endpoint, Site],
+        active: dict[Connection, Endpoint],
     ) -> None:
         self.snapshot = snapshot
         self.sites = sites
@@ -107,7 +110,7 @@ class Prober:
         connection: Connection | None = None
         try:
             connection = await site.pool.connect()
-            self.active.add(connection)
+            self.active[connection] = endpoint
             deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
             verdict = await connection.ask(
                 (site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0
@@ -121,7 +124,7 @@ class Prober:
             return error.detail, False
         finally:
             if connection is not None:
-                self.active.discard(connection)
+                self.active.pop(connection, None)
                 connection.close()
 
 
