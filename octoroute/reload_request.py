@@ -66,7 +66,7 @@ def told(outcome: dict[str, Any]) -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To the gateway itself, over what it listens on. TLS trusts the gateway's own certificate and no other."""
+    """To the gateway itself, over what it listens on. TLS trusts its own certificate and no other."""
 
     def __init__(self, server: Server) -> None:
         self.path = server.host.removeprefix(UNIX) if server.host.startswith(UNIX) else None

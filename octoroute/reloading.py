@@ -1,8 +1,8 @@
 """Reloads as the supervisor does them: read the file, see that it is good, give it to all workers, tell
 whoever asked.
 
-Only the supervisor reads the file, so that all workers get the same config even if the file changes meanwhile,
-and a worker that is started later has it too. A file that is not good changes nothing.
+Only the supervisor reads the file: all workers get the same config even if the file changes meanwhile, and a
+worker that is started later has it too. A file that is not good changes nothing.
 """
 
 import logging

@@ -122,7 +122,8 @@ class Worker:
     async def ask_reload(self) -> dict[str, Any]:
         """Has the supervisor reload the config in all workers. What came of it: see Supervisor."""
         ask = next(self.asks)
-        answer = self.asking[ask] = self.loop.create_future()
+        answer: asyncio.Future[dict[str, Any]] = self.loop.create_future()
+        self.asking[ask] = answer
         try:
             if not self.channel.send("ask_reload", ask=ask):
                 raise Internal("the supervisor does not answer")
@@ -155,6 +156,6 @@ class Worker:
         waiting = select.poll()
         for sock in self.post.sockets:
             waiting.register(sock, select.POLLIN)
-        while waiting.poll(0) and self.loop.time() < deadline:
+        while waiting.poll(0) and self.loop.time() < deadline:  # noqa: ASYNC110 - no event tells it
             # uvloop accepts one connection in each turn.
             await asyncio.sleep(0)

@@ -36,7 +36,7 @@ async def metrics(request: web.BaseRequest, path: str, request_id: str, gateway:
 
 
 async def reload(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
-    """POST /admin/reload: the config is read again, for all workers. 422 if it is not good: nothing changed."""
+    """POST /admin/reload: the config is read again, for all workers. 422 if it has problems: all stays."""
     outcome = await gateway.ask_reload()
     if "problems" in outcome:
         raise InvalidRequest(
