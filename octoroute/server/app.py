@@ -124,7 +124,8 @@ class Api(web.Server):
             log.warning(
                 "%d connections were still busy after %g s and are cut", len(self.connections), seconds
             )
-        await self.shutdown(0)
+        # To aiohttp, 0 is no bound at all.
+        await self.shutdown(DRAIN_LOOK_SECONDS)
 
     def _wires(self) -> Iterator[ClientWire]:
         for wire in self.connections:
