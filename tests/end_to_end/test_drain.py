@@ -14,7 +14,7 @@ import pytest_asyncio
 from octoroute.demo import SimulatedServer
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, fleet_config
-from tests.end_to_end.processes import PATH, Held, Stream, ended, refuses, workers
+from tests.end_to_end.processes import PATH, Held, Stream, ended, refuses, until, workers
 from tests.end_to_end.wire_client import WireClient, chat
 
 WHOLE = Held.FIRST + Held.LAST
@@ -22,7 +22,7 @@ WHOLE = Held.FIRST + Held.LAST
 
 @dataclass
 class Fleet:
-    """A gateway in front of a server whose answers end when the test says so. Its end is the tests' matter."""
+    """A gateway in front of a server whose answers end when the test says so. How it ends is looked at."""
 
     server: SimulatedServer
     held: Held
@@ -124,9 +124,8 @@ async def test_a_request_that_comes_in_the_last_moment_is_served(fleet: Fleet, k
         client.post(PATH, chat())
         await client.writer.drain()
     fleet.told()
-    # The supervisor is awake: it has closed its copies of the sockets and passed the signal on when it says so.
-    while "octoroute ends" not in fleet.gateway.log:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    # The supervisor is awake: when it says so, it has closed its sockets and passed the signal on.
+    await until(lambda: "octoroute ends" in fleet.gateway.log)
     for pid in asleep:
         os.kill(pid, signal.SIGCONT)
     replies = await asyncio.gather(*(client.reply() for client in clients))
