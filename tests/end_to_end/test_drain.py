@@ -133,6 +133,29 @@ async def test_a_request_that_comes_in_the_last_moment_is_served(fleet: Fleet, k
     assert await fleet.code() == 0
 
 
+async def test_clients_that_ask_one_after_the_other_are_all_told(fleet: Fleet) -> None:
+    fleet.held.go.set()
+    asked = 0
+
+    async def ask_until_told() -> str:
+        nonlocal asked
+        client = await fleet.client()
+        while True:
+            client.post(PATH, chat(stream=asked % 2 == 0))
+            reply = await client.reply()
+            assert (reply.status, reply.ended) == (200, True)
+            asked += 1
+            if "connection" in reply.headers:
+                return reply.headers["connection"]
+            await asyncio.sleep(0.1)  # what a client does between two requests
+
+    clients = [asyncio.create_task(ask_until_told()) for _ in range(16)]
+    await until(lambda: asked > 16)
+    fleet.told()
+    assert await asyncio.gather(*clients) == ["close"] * 16
+    assert await fleet.code() == 0
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 async def test_a_second_signal_ends_at_once(fleet: Fleet, number: int, code: int) -> None:
     await Stream.open(fleet.stack, fleet.port)
