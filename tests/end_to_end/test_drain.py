@@ -101,7 +101,7 @@ async def test_idle_connections_are_closed(fleet: Fleet) -> None:
     used.get("/health")
     assert "connection" not in (await used.reply()).headers
     fleet.told()
-    assert await asyncio.gather(fresh.read_raw(), used.read_raw()) == [b"", b""]
+    assert set(await asyncio.gather(fresh.read_raw(), used.read_raw())) == {b""}
     assert await fleet.code() == 0
 
 

@@ -64,7 +64,7 @@ async def test_twenty_reloads_harm_no_stream_and_no_request(
     over = asyncio.Event()
 
     async def keep_asking(number: int) -> list[int]:
-        seen = []
+        seen: list[int] = []
         async with WireClient(one.port) as client:
             while not over.is_set():
                 client.post(PATH, chat(f"hello {number}", stream=len(seen) % 2 == 0, max_tokens=4))
