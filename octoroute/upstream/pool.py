@@ -8,6 +8,7 @@ that is learnt here.
 import asyncio
 import ssl
 from collections import deque
+from functools import cache
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -152,7 +153,9 @@ class Pool:
             self._keep(self.probation.popleft())
 
 
+@cache
 def _tls(verify: bool) -> ssl.SSLContext:
+    # Reading the system's certificates takes 20 ms and a megabyte: once is enough for all endpoints.
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
