@@ -153,6 +153,12 @@ class Downstream:
             # What follows on this connection (its end, the answer to a pipelined request) must come after.
             self._transport.write(lines + answer.body)
 
+    def announce(self, head: Head, relay: Relay) -> None:
+        """Writes the head of a stream whose first event is slow to come."""
+        self.started = True
+        self._transport.write(self._head(head.status, head.reason, head.end_to_end, head))
+        relay.spoke()
+
     def ping(self, relay: Relay) -> None:
         if not self.started:
             self.started = True
