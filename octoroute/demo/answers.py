@@ -11,14 +11,41 @@ from typing import Any
 
 import orjson
 
-_PLAIN = """
-the a river stone light small over under path signal paper window house garden north winter
-metal glass quiet bright early late seven copper field cloud harbour bridge station letter
-number corner second summer table music engine forest island morning evening shadow silver
-water yellow purple orange green blue road train circle square simple double open closed near far
-ship sail wind
-"""
-WORDS = tuple(f"{word} " for word in _PLAIN.split())
+# A sentence, slot by slot: nonsense that reads like prose.
+_ADJECTIVES = (
+    "quiet",
+    "small",
+    "early",
+    "copper",
+    "open",
+    "yellow",
+    "distant",
+    "patient",
+    "bright",
+    "winter",
+)
+_NOUNS = (
+    "river",
+    "harbour",
+    "signal",
+    "garden",
+    "station",
+    "engine",
+    "letter",
+    "octopus",
+    "bridge",
+    "lantern",
+)
+_VERBS = ("follows", "crosses", "carries", "answers", "remembers", "repairs", "paints", "measures", "leaves")
+SENTENCE = (
+    ("The ",),
+    tuple(f"{word} " for word in _ADJECTIVES),
+    tuple(f"{word} " for word in _NOUNS),
+    tuple(f"{word} " for word in _VERBS),
+    ("the ", "every ", "one "),
+    tuple(f"{word} " for word in _ADJECTIVES),
+    tuple(f"{word}. " for word in _NOUNS),
+)
 WIDE_WORDS = (
     "\u4f60\u597d\uff0c",
     "\u4e16\u754c\u3002",
@@ -42,7 +69,8 @@ def token(key: int, position: int, *, wide: bool = False) -> str:
     mixed ^= mixed >> 16
     if wide and mixed % 3 == 0:
         return WIDE_WORDS[(mixed >> 8) % len(WIDE_WORDS)]
-    return WORDS[(mixed >> 8) % len(WORDS)]
+    words = SENTENCE[position % len(SENTENCE)]
+    return words[(mixed >> 8) % len(words)]
 
 
 def key_of(prompt: str, *, index: int = 0, seed: int = 0) -> int:

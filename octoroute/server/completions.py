@@ -14,6 +14,8 @@ from octoroute.server.openai import check_chat, check_numbers, parse_body
 from octoroute.server.reading import forwarded_headers, read_body
 
 CHAT: Final = "/v1/chat/completions"
+# For the log only: nobody is left to be told. nginx's number for it.
+CLIENT_GONE: Final = 499
 
 
 async def read_request(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> RequestView:
@@ -57,6 +59,7 @@ async def complete(
         await gateway.forward(view, plan, snapshot, client, outcome)
     except asyncio.CancelledError:
         outcome.result = "client_gone"
+        outcome.status = outcome.status or CLIENT_GONE
         raise
     except GatewayError as error:
         outcome.error = str(error) if not error.detail else f"{error}: {error.detail}"

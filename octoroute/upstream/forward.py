@@ -82,10 +82,9 @@ class Forwarder:
         client: Client,
         outcome: Outcome,
     ) -> None:
-        """Answers `client`, or raises a GatewayError while nothing but comment lines has gone out. Fills in
-        `outcome`.
+        """Answers `client`, or raises a GatewayError while nothing but comment lines has gone out.
 
-        A cancelled call (the client left) closes the server's connection at once.
+        Fills in `outcome`. A cancelled call (the client left) closes the server's connection at once.
         """
         tried: list[Endpoint] = []
         struck: set[Endpoint] = set()
@@ -122,7 +121,7 @@ class Forwarder:
                 record_failure(endpoint, terms.failures)
         if failure is None:
             raise _nobody(group, plan, terms)
-        if failure.answer is not None:
+        if failure.answer is not None and not client.started:
             client.send_whole(failure.answer)
             outcome.status = failure.answer.status
             outcome.result = "error"
@@ -172,6 +171,8 @@ class Forwarder:
                 if connection is not None:
                     client.attach(None)
                     del self.active[connection]
+                    if connection.bytes_out:
+                        _book_stream(connection, view, outcome)
                     connection.release()
 
     def _conclude(
@@ -198,16 +199,9 @@ class Forwarder:
             return Failure(UpstreamTimeout("the server did not answer in time"), "timeout")
         if verdict is Verdict.GONE:
             raise asyncio.CancelledError
-        outcome.status = 200
-        outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9
-        outcome.bytes_out = connection.bytes_out
-        outcome.chunks = connection.framing.chunks
-        outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
-        outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
         if verdict is Verdict.STREAMED:
             client.end()
-            outcome.status = connection.head.status
-            outcome.result = "ok" if outcome.status < 400 else "error"
+            outcome.result = "ok" if connection.head.status < 400 else "error"
             return None
         outcome.result = "broken"
         outcome.error = connection.reason
@@ -216,6 +210,16 @@ class Forwarder:
             clean=connection.clean,
         )
         return None
+
+
+def _book_stream(connection: Connection, view: RequestView, outcome: Outcome) -> None:
+    """Notes what went to the client of an answer that flowed, however it ended."""
+    outcome.status = connection.head.status
+    outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9
+    outcome.bytes_out = connection.bytes_out
+    outcome.chunks = connection.framing.chunks
+    outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
+    outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
 
 
 @dataclass(frozen=True, slots=True)
