@@ -164,6 +164,12 @@ class Connection(Relay):
     def on_idle_lost(self) -> None:
         self.pool.lost(self)
 
+    def pause_writing(self) -> None:
+        """The server reads slower than we write. The request is in memory already: nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """The server has caught up."""
+
     @property
     def unanswered(self) -> bool:
         """Whether the connection ended before any byte of an answer came."""
