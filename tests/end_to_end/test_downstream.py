@@ -1,0 +1,198 @@
+"""The seam to aiohttp: answers that are written past it keep its connections in order.
+
+The gateway runs in the test's own process, so that the silence after which a client hears a comment can be
+shortened.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from octoroute.config import parse
+from octoroute.demo import CLOSE, SimulatedServer, Step
+from octoroute.demo.wire import LAST_CHUNK, chunk, head
+from octoroute.gateway import Gateway
+from octoroute.server.app import Api
+from octoroute.upstream import forward
+from tests.end_to_end.conftest import StartServer
+from tests.end_to_end.fleet import fleet_config
+from tests.end_to_end.wire_client import WireClient, chat
+
+PATH = "/v1/chat/completions"
+SSE = ("Content-Type", "text/event-stream")
+STREAM_HEAD = head(200, [SSE, ("Transfer-Encoding", "chunked")])
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+PING = b": keep-alive\n\n"
+
+
+@dataclass
+class Near:
+    """A gateway in this process."""
+
+    port: int
+    servers: list[SimulatedServer]
+
+    def script(self, *steps: Step) -> None:
+        for server in self.servers:
+            server.script(lambda _: steps)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def near(serve: StartServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Near]:
+    monkeypatch.setattr(forward, "PING_NS", 200_000_000)
+    servers = [await serve("vllm"), await serve("vllm")]
+    config = parse(fleet_config(servers), source="test", folder=Path())
+    gateway = Gateway(config)
+    listener = await asyncio.get_running_loop().create_server(Api(gateway), "127.0.0.1", 0)
+    gateway.start()
+    yield Near(listener.sockets[0].getsockname()[1], servers)
+    listener.close()
+    await gateway.close()
+
+
+def post(fields: dict[str, object], version: str = "1.1", extra: str = "") -> bytes:
+    """A request's bytes, to be sent without waiting for answers to earlier ones."""
+    body = orjson.dumps(fields)
+    lines = f"POST {PATH} HTTP/{version}\r\nHost: a\r\nContent-Type: application/json\r\n{extra}"
+    return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def test_pipelined_requests_are_answered_in_their_order(near: Near) -> None:
+    async with WireClient(near.port) as client:
+        client.send_raw(
+            post(chat("one"), extra="X-Request-Id: one\r\n")
+            + b"GET /health HTTP/1.1\r\nHost: a\r\nX-Request-Id: two\r\n\r\n"
+            + post(chat("three", stream=True), extra="X-Request-Id: three\r\n")
+            + post(chat("four"), extra="X-Request-Id: four\r\nConnection: close\r\n")
+        )
+        got = await client.read_raw()
+    places = [got.lower().index(b"x-request-id: " + name) for name in (b"one", b"two", b"three", b"four")]
+    assert places == sorted(places)
+    assert got.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+async def test_a_connection_is_kept_after_every_kind_of_answer(near: Near) -> None:
+    async with WireClient(near.port) as client:
+        for fields, status in (
+            (chat(), 200),
+            (chat(stream=True), 200),
+            (chat(model="nobody"), 400),
+            (chat(stream=True), 200),
+            (chat(), 200),
+        ):
+            client.post(PATH, fields)
+            reply = await client.reply()
+            assert (reply.status, reply.ended) == (status, True)
+
+
+async def test_a_client_that_asks_for_the_end_of_its_connection_gets_it(near: Near) -> None:
+    for stream in (False, True):
+        async with WireClient(near.port) as client:
+            client.send_raw(post(chat(stream=stream), extra="Connection: close\r\n"))
+            got = await client.read_raw()
+        assert b"\r\nconnection: close\r\n" in got.lower()
+
+
+async def test_an_http_1_0_client_gets_the_bare_payload_and_the_end(near: Near) -> None:
+    near.script(STREAM_HEAD, chunk(EVENT), chunk(b"data: [DONE]\n\n"), LAST_CHUNK)
+    async with WireClient(near.port) as client:
+        client.send_raw(post(chat(stream=True), version="1.0"))
+        got = await client.read_raw()
+    assert got.partition(b"\r\n\r\n")[2] == EVENT + b"data: [DONE]\n\n"
+    assert b"transfer-encoding" not in got.lower()
+
+
+async def test_a_stream_that_ends_with_its_connection_is_framed_anew(near: Near) -> None:
+    near.script(head(200, [SSE]), EVENT, EVENT, CLOSE)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        reply = await client.reply()
+        assert (reply.status, reply.ended, reply.body) == (200, True, EVENT + EVENT)
+        # Framed by the gateway, it ends without ending the client's connection.
+        client.post(PATH, chat(stream=True))
+        assert (await client.reply()).ended
+
+
+async def test_a_client_that_waits_hears_a_comment_and_then_the_answer(near: Near) -> None:
+    go = asyncio.Event()
+    near.script(go, STREAM_HEAD, chunk(EVENT), LAST_CHUNK)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        assert (await client.head()).headers["content-type"] == "text/event-stream"
+        assert await client.data_of(len(PING)) == PING
+        go.set()
+        got = b""
+        while data := await client.data():
+            got += data
+        assert got.replace(PING, b"") == EVENT
+
+
+async def test_silence_in_the_middle_of_a_stream_is_broken_by_comments_between_events(near: Near) -> None:
+    go = asyncio.Event()
+    near.script(STREAM_HEAD, chunk(EVENT), go, chunk(EVENT), LAST_CHUNK)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        await client.head()
+        assert await client.data_of(len(EVENT) + len(PING)) == EVENT + PING
+        go.set()
+        got = b""
+        while data := await client.data():
+            got += data
+        assert got.replace(PING, b"") == EVENT
+
+
+async def test_another_endpoint_answers_though_a_comment_is_out_already(near: Near) -> None:
+    stuck = asyncio.Event()
+    first = {"is": True}
+
+    def one_dies(_: object) -> list[Step]:
+        if first.pop("is", False):
+            return [stuck, CLOSE]
+        return [STREAM_HEAD, chunk(EVENT), LAST_CHUNK]
+
+    for server in near.servers:
+        server.script(one_dies)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        await client.head()
+        assert await client.data_of(len(PING)) == PING
+        stuck.set()
+        got = b""
+        while data := await client.data():
+            got += data
+        assert got.replace(PING, b"") == EVENT
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+async def test_an_error_after_a_comment_comes_as_an_event_and_names_the_request(
+    near: Near, status: int
+) -> None:
+    go = asyncio.Event()
+    near.script(go, head(status, [("Content-Length", "2")]) + b"{}")
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True), headers={"x-request-id": "mine"})
+        await client.head()
+        await client.data_of(len(PING))
+        go.set()
+        reply_body = b""
+        while data := await client.data():
+            reply_body += data
+    assert reply_body.count(b"data: ") == 1
+    assert b'"error"' in reply_body
+    assert b"mine" in reply_body
+    assert b"finish_reason" not in reply_body
+
+
+async def test_a_plain_answer_that_breaks_off_has_no_orderly_end(near: Near) -> None:
+    large = b'{"x": "' + b"y" * 200_000
+    near.script(
+        head(200, [("Content-Type", "application/json"), ("Content-Length", "300000")]) + large, CLOSE
+    )
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat())
+        assert not (await client.reply()).ended
