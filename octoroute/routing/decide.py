@@ -101,7 +101,7 @@ def decide(view: RequestView, table: RoutingTable) -> Plan | Question:
     plan = table.plans.get(view.model)
     if plan is not None:
         return plan if view.importance is view.task_type is None else _overrides_ignored(plan, view)
-    if view.path in MODEL_OPTIONAL and view.fields.get("model") is None:
+    if not view.model and view.path in MODEL_OPTIONAL and view.fields.get("model") is None:
         return Plan(TARGETS[table.default_tier], "rule", "default")
     model = _model_of(view)
     if model not in table.autos:
