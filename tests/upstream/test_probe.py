@@ -12,7 +12,7 @@ async def test_a_crash_of_the_probing_is_told_and_followed_by_a_restart() -> Non
     def snapshot() -> Snapshot:
         raise RuntimeError("no snapshot")
 
-    prober = Prober(snapshot, {}, set(), crashed.set)
+    prober = Prober(snapshot, {}, {}, crashed.set)
     task = asyncio.get_running_loop().create_task(prober.run())
     async with asyncio.timeout(5):
         await crashed.wait()
