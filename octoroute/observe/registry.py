@@ -87,7 +87,8 @@ class Registry:
 
     def total(self, name: str) -> float:
         """A counter's value over all its labels and all workers."""
-        return sum(values[0] for key, values in self._cells.read() if orjson.loads(key)[0] == name)
+        opening = orjson.dumps([name])[:-1]
+        return sum(values[0] for key, values in self._cells.read() if key.startswith(opening))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: Prometheus text 0.0.4, or what `accept` prefers."""

@@ -7,6 +7,7 @@ metrics and log are the same, and the model's answer is kept whole and said agai
 import time
 from collections import Counter
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -197,14 +198,14 @@ async def models(request: web.BaseRequest, path: str, request_id: str, gateway: 
         name = endpoint.spec.name
         replicas[name] += 1
         # As 1.0: a server that was not checked yet was checked when the gateway started.
-        checked = endpoint.seen["last_check"] or gateway.started_s
+        checked = endpoint.seen["last_check"]
         entries.append(
             {
                 "name": name,
                 "tier": endpoint.spec.tier,
                 "endpoint": name if replicas[name] == 1 else f"{name}#{replicas[name]}",
                 "healthy": endpoint.healthy,
-                "last_check_seconds_ago": max(0, int(now - checked)),
+                "last_check_seconds_ago": int(now - (checked if isfinite(checked) else gateway.started_s)),
                 "consecutive_failures": endpoint.consecutive_failures,
             }
         )

@@ -1,5 +1,6 @@
 """What clients of octoroute 1.0 use beside OpenAI's API: POST /chat and GET /models."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -277,3 +278,14 @@ async def test_the_list_of_models_tells_health_and_no_address(
         assert isinstance(entry["last_check_seconds_ago"], int)
         assert 0 <= entry["last_check_seconds_ago"] < 30
     assert b"127.0.0.1" not in orjson.dumps(listed)
+
+
+async def test_a_server_that_was_never_checked_is_listed_too(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)  # noqa: ARG005
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        unseen = endpoint(await serve(), base_url=f"http://127.0.0.1:{port}/v1")
+        listed = await models(await gateway(fleet_config([unseen])))
+    assert listed[0]["last_check_seconds_ago"] in range(30)
