@@ -36,6 +36,8 @@ TICK_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 1.0
 RECENT_REQUESTS = 1000
 LOST = "octoroute_metrics_recording_failures_total"
+UNTRACKED = "octoroute_health_tracking_failures_total"
+CRASHES = "octoroute_background_health_task_failures_total"
 
 set_gap_bounds(INTER_TOKEN_S)
 
@@ -80,7 +82,13 @@ class Gateway:
         self.forwarder = Forwarder()
         self.sites = self._sites(self.snapshot)
         self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
-        self.prober = Prober(lambda: self.snapshot, self.sites, self.forwarder.active)
+        self.prober = Prober(
+            lambda: self.snapshot,
+            self.sites,
+            self.forwarder.active,
+            self.registry.counter(CRASHES, "crash").inc,
+        )
+        self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
         self.housekeeping: list[Callable[[], None]] = [

@@ -46,18 +46,19 @@ class Nowhere:
 
 
 class Prober:
-    """`run` probes for ever. `failures` counts crashes of the probing itself, for /health."""
+    """`run` probes for ever, and calls `crashed` for each crash of the probing itself."""
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         sites: Mapping[Endpoint, Site],
         active: dict[Connection, Endpoint],
+        crashed: Callable[[], None],
     ) -> None:
         self.snapshot = snapshot
         self.sites = sites
         self.active = active
-        self.failures = 0
+        self.crashed = crashed
         self.running = False
 
     async def run(self) -> None:
@@ -73,7 +74,7 @@ class Prober:
                 await asyncio.sleep(self.snapshot().config.health.interval_seconds)
             except Exception:
                 self.running = False
-                self.failures += 1
+                self.crashed()
                 wait = RESTART_BACKOFF[min(crashes, len(RESTART_BACKOFF) - 1)]
                 crashes += 1
                 log.exception("probing the endpoints failed; again in %g s", wait)
