@@ -172,9 +172,8 @@ cdef class Relay:
         self.out_ns = clock_ns()
 
     cdef void forget_held(self):
-        if self.held_bytes:
-            self.held.clear()
-            self.held_bytes = self.held_settled = 0
+        self.held.clear()
+        self.held_bytes = self.held_settled = 0
 
     cdef emit(self, bytes data, bint clean, long long now):
         self.bytes_out += len(data)

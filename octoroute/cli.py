@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     config = add("config", "print a commented config to start from")
     config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
     add("check", "say whether the config is valid, and show the servers in it")
+    add("reload", "have the running gateway read its config again")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
     demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
     demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
@@ -153,9 +154,16 @@ def _check(arguments: argparse.Namespace) -> int:
     return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n")
 
 
+def _reload(arguments: argparse.Namespace) -> int:
+    from octoroute.reload_request import request_reload
+
+    return _say(request_reload(arguments.config))
+
+
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "serve": _serve,
     "config": _config,
     "check": _check,
+    "reload": _reload,
     "demo": _demo,
 }

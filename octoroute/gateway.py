@@ -1,19 +1,19 @@
 """Composition root: builds and owns the snapshot, the pools, the exchanges under way and the tasks beside
-them.
+them. A reload swaps the snapshot: one reference; requests that run keep theirs.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
-from octoroute.balance.endpoint import Endpoint
+from octoroute.balance.group import FatalSelectionError
 from octoroute.config import Config
+from octoroute.errors import ConfigError, Internal
 from octoroute.exchange import Outcome, Plan, RequestView, Target
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -25,15 +25,17 @@ from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.snapshot import Snapshot, compile_snapshot
 from octoroute.upstream.ask import Asker
-from octoroute.upstream.forward import Client, Forwarder, Site
-from octoroute.upstream.pool import Pool
+from octoroute.upstream.forward import Client, Forwarder
 from octoroute.upstream.probe import Prober
-from octoroute.upstream.request import RequestWriter
+from octoroute.upstream.sites import Sites
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 1.0
+# Several housekeepings, so that a busy moment loses nobody the probing. A worker that dies gives it back at
+# once.
+PROBING_LEASE_SECONDS = 10.0
 RECENT_REQUESTS = 1000
 LOST = "octoroute_metrics_recording_failures_total"
 UNTRACKED = "octoroute_health_tracking_failures_total"
@@ -80,8 +82,9 @@ class Gateway:
         self.recent = Recent(RECENT_REQUESTS)
         self.recorder = self._recorder(config)
         self.forwarder = Forwarder()
-        self.sites = self._sites(self.snapshot)
-        self.asker = Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
+        self.sites = Sites(self.forwarder.outbox)
+        self.sites.furnish(self.snapshot)
+        self.asker = self._asker(config)
         self.prober = Prober(
             lambda: self.snapshot,
             self.sites,
@@ -91,15 +94,18 @@ class Gateway:
         self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
+        self.ask_reload: Callable[[], Awaitable[dict[str, Any]]] = _nobody_reloads
         self.housekeeping: list[Callable[[], None]] = [
-            self._expire,
+            self.sites.expire,
             self._refresh,
             self.forwarder.note_activity,
+            self._claim_probing,
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Starts the deadlines' tick, the housekeeping and the probes."""
+        self._claim_probing()
         self._run(self._every(TICK_SECONDS, [self.forwarder.tick, self.lines.flush]))
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
         self._run(self.prober.run())
@@ -109,9 +115,21 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for site in self.sites.values():
-            site.pool.close()
+        self.sites.close()
         self.lines.flush()
+
+    def reload(self, config: Config) -> None:
+        """From here new requests follow `config`; those that run end as they began. On an error all stays
+        as it was.
+        """
+        before = self.snapshot.config
+        snapshot = compile_snapshot(config, self.shared.state)
+        self.sites.furnish(snapshot)
+        self.snapshot = self.shared.snapshot = snapshot
+        self.recorder = self._recorder(config)
+        if (before.models, before.routing) != (config.models, config.routing):
+            self.asker = self._asker(config)
+        self.prober.hurry()
 
     async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
         """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and
@@ -150,10 +168,11 @@ class Gateway:
         """Tells metrics and log what came of a request."""
         self.recorder.record(view, plan, outcome)
 
-    def fail_fatally(self) -> None:
+    def fail_fatally(self, error: FatalSelectionError) -> None:
         """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
         one.
         """
+        log.critical("%s", error)
         self.on_fatal()
 
     def _recorder(self, config: Config) -> Recorder:
@@ -165,35 +184,21 @@ class Gateway:
             self.lines.write if enabled(observability.request_log) else None,
         )
 
-    def _sites(self, snapshot: Snapshot) -> dict[Endpoint, Site]:
-        connect_s = snapshot.config.timeouts.connect_seconds
-        return {
-            endpoint: Site(
-                writer=RequestWriter(endpoint.spec),
-                pool=Pool(
-                    endpoint.spec.base_url,
-                    self.forwarder.outbox,
-                    tls_verify=endpoint.spec.tls_verify,
-                    connect_s=connect_s,
-                    clock=time.monotonic,
-                ),
-                why=b"x-octoroute-tier: %b\r\nx-octoroute-endpoint: %b\r\n"
-                % (
-                    endpoint.spec.tier.encode(),
-                    quote(endpoint.spec.name, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode(),
-                ),
-            )
-            for endpoint in snapshot.endpoints
-        }
+    def _asker(self, config: Config) -> Asker:
+        return Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
 
-    def _expire(self) -> None:
-        for site in self.sites.values():
-            site.pool.expire()
+    def _claim_probing(self) -> None:
+        """One worker of all probes: the first that asks, until it no longer does."""
+        if not self.draining:
+            self.prober.on_duty(self.shared.state.may_probe(time.monotonic(), PROBING_LEASE_SECONDS))
 
     def _refresh(self) -> None:
         now = time.monotonic()
-        for group in self.snapshot.groups.values():
-            group.refresh(now)
+        try:
+            for group in self.snapshot.groups.values():
+                group.refresh(now)
+        except FatalSelectionError as error:
+            self.fail_fatally(error)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -207,3 +212,15 @@ class Gateway:
                     call()
                 except Exception:
                     log.exception("%r failed", call)
+
+
+def try_out(config: Config) -> None:
+    """Builds a gateway of a config and drops it, to see that the workers can. Raises ConfigError."""
+    try:
+        Gateway(config)
+    except MemoryError as error:
+        raise ConfigError("models", [str(error)]) from None
+
+
+async def _nobody_reloads() -> dict[str, Any]:
+    raise Internal("this gateway runs without a supervisor, which would reload its config")

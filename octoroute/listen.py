@@ -1,15 +1,20 @@
 """The sockets that clients connect to: made by the supervisor before the workers are forked, one set per
 worker.
 
-The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open, so that connections which
-wait in the queue of a worker that died are served by the one that replaces it.
+The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open while it serves, so that
+connections which wait in the queue of a worker that died are served by the one that replaces it. The TLS
+context is made here too: workers that share its session keys can resume each other's sessions.
 """
 
 import os
 import socket
+import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from octoroute.config import Server
 from octoroute.errors import ConfigError
 
 BACKLOG = 4096
@@ -39,6 +44,66 @@ def open_sockets(host: str, port: int, workers: int) -> list[list[socket.socket]
             sockets.append(bound)
         sets.append(sockets)
     return sets
+
+
+def close_sockets(sets: Iterable[Sequence[socket.socket]]) -> None:
+    """Closes the sockets of all workers, here, and removes the file of one of them that was `unix:`."""
+    for sock in {sock for sockets in sets for sock in sockets}:
+        mark = _files.pop(sock, None)
+        if mark is not None:
+            path, inode = mark
+            # Another gateway may have put its own there meanwhile.
+            with suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        sock.close()
+
+
+def tls_context(server: Server) -> ssl.SSLContext | None:
+    """What TLS needs, or None where it is off. Raises ConfigError."""
+    if not server.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key, password=_no_password)
+    except _NeedsPassword:
+        problem = f"server.tls_key is {server.tls_key!r}: the key needs a password; store it without one"
+    except ssl.SSLError as error:
+        problem = _tls_problem(server, error)
+    except OSError as error:
+        problem = (
+            f"server.tls_cert is {server.tls_cert!r}, server.tls_key {server.tls_key!r}: {error.strerror}"
+        )
+    else:
+        return context
+    raise _refused(problem)
+
+
+class _NeedsPassword(Exception):
+    pass
+
+
+def _no_password() -> str:
+    raise _NeedsPassword
+
+
+def _tls_problem(server: Server, error: ssl.SSLError) -> str:
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+        return (
+            f"server.tls_key is {server.tls_key!r}, which is not the key of the certificate in"
+            f" server.tls_cert, {server.tls_cert!r}"
+        )
+    try:
+        # A certificate alone can be loaded where trusted ones are.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            cadata=Path(server.tls_cert).read_text()
+        )
+    except (OSError, ValueError, ssl.SSLError):
+        return f"server.tls_cert is {server.tls_cert!r}, which holds no certificate in PEM form"
+    why = (error.reason or "").replace("_", " ").lower()
+    if "pem" in why or not why:
+        return f"server.tls_key is {server.tls_key!r}, which holds no private key in PEM form"
+    return f"server.tls_cert is {server.tls_cert!r}, server.tls_key {server.tls_key!r}: {why}"
 
 
 def describe(sockets: Sequence[socket.socket], *, tls: bool) -> str:
@@ -101,10 +166,14 @@ def _unix(path: str) -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(path)
         sock.listen(BACKLOG)
+        _files[sock] = path, os.stat(path).st_ino
     except OSError as error:
         sock.close()
         raise _refused(f"server.host is 'unix:{path}': {error.strerror or error}") from None
     return sock
+
+
+_files: dict[socket.socket, tuple[str, int]] = {}
 
 
 def _refused(problem: str) -> ConfigError:

@@ -3,89 +3,159 @@ finished.
 """
 
 import asyncio
-import ctypes
 import gc
+import itertools
 import logging
+import select
 import signal
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import uvloop
 
+from octoroute import logs
+from octoroute.channel import Channel, Message
 from octoroute.config import Config
+from octoroute.errors import Internal
 from octoroute.gateway import Gateway, Shared
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
 
 log = logging.getLogger(__name__)
 
-# malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD; bytes.
-MALLOPT = {-1: 33_554_432, -2: 1_048_576, -3: 8_388_608}
+EXIT_FATAL: Final = 70
+# How long a client that asked for a reload waits for its outcome at most.
+RELOAD_SECONDS: Final = 30.0
+# And connections that the system took before the sockets closed, for being accepted.
+ACCEPT_SECONDS: Final = 0.5
 
-EXIT_FATAL = 70
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What the supervisor gives to a worker: its column of the shared tables, its sockets, its line back."""
+
+    column: int
+    sockets: Sequence[socket.socket]
+    tls: ssl.SSLContext | None
+    channel: Channel
 
 
-def run_worker(config: Config, shared: Shared, number: int, sockets: Sequence[socket.socket]) -> int:
-    """Serves until SIGTERM, or until a fatal error; the exit code."""
+def run_worker(config: Config, shared: Shared, post: Post) -> int:
+    """Serves until SIGTERM, a fatal error or the end of the supervisor; the exit code."""
     seed_ids()
-    _keep_freed_memory()
-    return uvloop.run(_serve(config, shared, number, sockets))
+    return uvloop.run(_serve(config, shared, post))
 
 
-def _keep_freed_memory() -> None:
-    """Has the C library keep what large bodies needed, up to a bound, instead of giving it back each time.
-
-    A prompt of 256 KB otherwise costs a round of mapping, page faults and unmapping: 15 % of its CPU.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc; musl has no such thing to tune
-        for option, size in MALLOPT.items():
-            libc.mallopt(option, size)
+async def _serve(config: Config, shared: Shared, post: Post) -> int:
+    return await Worker(config, shared, post).serve()
 
 
-async def _serve(config: Config, shared: Shared, number: int, sockets: Sequence[socket.socket]) -> int:
-    loop = asyncio.get_running_loop()
-    gateway = Gateway(config, shared, worker=number)
-    api = Api(gateway)
-    gateway.housekeeping.append(api.sweep)
-    stop: asyncio.Future[int] = loop.create_future()
+class Worker:
+    """Made inside its event loop. SIGTERM is blocked until it is ready to obey it."""
 
-    def end(code: int) -> None:
-        if not stop.done():
-            stop.set_result(code)
+    def __init__(self, config: Config, shared: Shared, post: Post) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.post = post
+        self.channel = post.channel
+        self.gateway = Gateway(config, shared, worker=post.column)
+        self.gateway.on_fatal = self.retire
+        self.gateway.ask_reload = self.ask_reload
+        self.api = Api(self.gateway)
+        self.gateway.housekeeping.append(self.api.sweep)
+        self.stop: asyncio.Future[int] = self.loop.create_future()
+        self.asks = itertools.count(1)
+        self.asking: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
-    gateway.on_fatal = lambda: end(EXIT_FATAL)
-    loop.add_signal_handler(signal.SIGTERM, end, 0)
-    context = _tls(config)
-    servers = [await loop.create_server(api, sock=sock, ssl=context) for sock in sockets]
-    gateway.start()
-    # What exists now lives as long as the process: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    log.debug("worker %d serves", number)
-    code = await stop
-    await _drain(api, servers, config.server.drain_seconds)
-    await gateway.close()
-    return code
+    async def serve(self) -> int:
+        """From the first request to the last; the exit code."""
+        self.loop.add_signal_handler(signal.SIGTERM, self.end, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        self.loop.add_reader(self.channel.fileno(), self.listen)
+        servers = [
+            await self.loop.create_server(self.api, sock=sock, ssl=self.post.tls)
+            for sock in self.post.sockets
+        ]
+        self.gateway.start()
+        # What exists now lives as long as the process: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self.channel.send("ready")
+        code = await self.stop
+        self.api.begin_drain()
+        await self._accept_the_last()
+        for server in servers:
+            server.close()
+        await self.api.drain(self.gateway.snapshot.config.server.drain_seconds)
+        await self.gateway.close()
+        return code
 
+    def end(self, code: int) -> None:
+        """Drains and ends. The first code counts."""
+        if not self.stop.done():
+            self.stop.set_result(code)
 
-async def _drain(api: Api, servers: Sequence[asyncio.Server], seconds: float) -> None:
-    """Accepts nothing new, lets what runs come to its end, for at most `seconds`."""
-    for server in servers:
-        server.close()
-    api.drain()
-    try:
-        async with asyncio.timeout(seconds):
-            await api.idle()
-    except TimeoutError:
-        log.warning("%d connections were still busy after %g s and are cut", len(api.connections), seconds)
-    await api.shutdown(0)
+    def retire(self) -> None:
+        """This process can't be trusted any more: another one takes its place while it drains."""
+        if not self.stop.done():
+            self.channel.send("retire")
+            self.end(EXIT_FATAL)
 
+    def listen(self) -> None:
+        """Does what the supervisor says."""
+        while True:
+            try:
+                message = self.channel.receive()
+            except BlockingIOError:
+                return
+            if message is None:
+                # Without a supervisor nobody would ever end this process.
+                self.loop.remove_reader(self.channel.fileno())
+                if not self.stop.done():
+                    log.error("the supervisor is gone: this worker drains and ends")
+                self.end(0)
+                return
+            self._obey(message)
 
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.server.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
-    return context
+    async def ask_reload(self) -> dict[str, Any]:
+        """Has the supervisor reload the config in all workers. What came of it: see Supervisor."""
+        ask = next(self.asks)
+        answer: asyncio.Future[dict[str, Any]] = self.loop.create_future()
+        self.asking[ask] = answer
+        try:
+            if not self.channel.send("ask_reload", ask=ask):
+                raise Internal("the supervisor does not answer")
+            async with asyncio.timeout(RELOAD_SECONDS):
+                return await answer
+        except TimeoutError:
+            raise Internal("the reload took too long; the log says what came of it") from None
+        finally:
+            del self.asking[ask]
+
+    def _obey(self, message: Message) -> None:
+        if message.kind == "apply" and message.config is not None:
+            try:
+                self.gateway.reload(message.config)
+                logs.setup(message.config.observability)
+            except Exception:
+                # The others have the new config; so has the one that takes this one's place.
+                log.exception("a config that was found good can't be used")
+                self.retire()
+            else:
+                self.channel.send("applied", generation=message.fields["generation"])
+        elif message.kind == "reloaded":
+            answer = self.asking.get(message.fields["ask"])
+            if answer is not None and not answer.done():
+                answer.set_result(message.fields["outcome"])
+
+    async def _accept_the_last(self) -> None:
+        """Until no connection waits to be accepted: those are reset when the sockets close."""
+        deadline = self.loop.time() + ACCEPT_SECONDS
+        waiting = select.poll()
+        for sock in self.post.sockets:
+            waiting.register(sock, select.POLLIN)
+        while waiting.poll(0) and self.loop.time() < deadline:  # noqa: ASYNC110 - no event tells it
+            # uvloop accepts one connection in each turn.
+            await asyncio.sleep(0)

@@ -1,143 +1,292 @@
 """The supervisor and its workers: N processes on one port, each with its own event loop.
 
 The supervisor loads the config, opens the sockets and the shared state, forks, and waits: a worker that dies
-is replaced, SIGTERM and SIGINT end all of them. It runs no event loop and no thread, so that forking stays
-safe.
+is replaced, SIGTERM and SIGINT end all of them, SIGHUP gives all a new config. It runs no event loop and no
+thread, so that forking stays safe. What it does about a reload is in reloading.py.
 """
 
-import ctypes
 import logging
 import os
+import selectors
 import signal
 import socket
+import ssl
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from octoroute import logs
+from octoroute.channel import Channel, Message
 from octoroute.config import Config, load
-from octoroute.gateway import Shared
-from octoroute.listen import describe, open_sockets
-from octoroute.worker import run_worker
+from octoroute.gateway import Shared, try_out
+from octoroute.listen import close_sockets, describe, open_sockets, tls_context
+from octoroute.reloading import Reloads
+from octoroute.worker import Post, run_worker
 
 log = logging.getLogger(__name__)
 
 # Pauses before a worker that keeps dying is started again, seconds; a worker that ran for a minute starts
 # afresh.
-BACKOFF = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
-STEADY_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
+BACKOFF: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+STEADY_SECONDS: Final = 60.0
+# Beyond server.drain_seconds, after which a worker cuts what still runs by itself.
+KILL_SECONDS: Final = 5.0
+EXIT_NOT_STARTED: Final = 1
+SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP))
 
 
-@dataclass
-class Slot:
-    """A worker's place: its sockets stay, its processes come and go."""
+@dataclass(eq=False)
+class Process:
+    """A worker that runs. `column` is its own in the shared tables; `leaving`: it has been replaced."""
 
-    number: int
+    pid: int
+    column: int
+    channel: Channel
+    place: "Place"
+    started: float
+    ready: bool = False
+    leaving: bool = False
+
+
+@dataclass(eq=False)
+class Place:
+    """A worker's place: its sockets stay, its processes come and go. `due` is when the next may start."""
+
     sockets: list[socket.socket]
-    pid: int = 0
-    started: float = 0.0
+    process: Process | None = None
     crashes: int = 0
-    due: float = field(default=0.0)
+    due: float = 0.0
 
 
 def serve(config_path: Path) -> int:
     """Serves until told to stop; the exit code. Raises ConfigError before anything has begun."""
     config = load(config_path)
     logs.setup(config.observability)
+    tls = tls_context(config.server)
+    # What fails here would fail in each worker, again and again.
+    try_out(config)
     count = config.server.workers or len(os.sched_getaffinity(0))
     sets = open_sockets(config.server.host, config.server.port, count)
-    shared = Shared(count)
-    log.info("octoroute listens on %s", describe(sets[0], tls=bool(config.server.tls_cert)))
-    return Supervisor(config, shared, [Slot(number, sockets) for number, sockets in enumerate(sets)]).run()
+    log.info("octoroute listens on %s", describe(sets[0], tls=tls is not None))
+    return Supervisor(config_path, config, sets, tls).run()
 
 
 class Supervisor:
     """Starts the workers and keeps them running."""
 
-    def __init__(self, config: Config, shared: Shared, slots: list[Slot]) -> None:
-        self.config = config
-        self.shared = shared
-        self.slots = slots
-        self.stopping = False
+    def __init__(
+        self, path: Path, config: Config, sets: list[list[socket.socket]], tls: ssl.SSLContext | None
+    ) -> None:
+        self.places = [Place(sockets) for sockets in sets]
+        # A worker that drains while another has taken its place keeps its column: so there is one to spare
+        # for each.
+        self.columns = list(reversed(range(2 * len(sets))))
+        self.shared = Shared(len(self.columns))
+        self.tls = tls
+        self.processes: dict[int, Process] = {}
+        self.reloads = Reloads(path, config)
+        self.selector = selectors.DefaultSelector()
+        self.pending: set[int] = set()
+        self.code: int | None = None  # of the exit, once that is decided
+        self.kill_at = 0.0
+        self.ever_ready = False
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for slot in self.slots:
-            self.start(slot)
-        while any(slot.pid or not self.stopping for slot in self.slots):
-            self.wait()
-            now = time.monotonic()
-            for slot in self.slots:
-                if not slot.pid and not self.stopping and now >= slot.due:
-                    self.start(slot)
+        with self._signals():
+            while self.code is None or self.processes:
+                if self.code is None:
+                    self._fill_places()
+                self._wait()
+                self._do_pending()
         log.info("octoroute has stopped")
-        return 0
+        return self.code or 0
 
-    def wait(self) -> None:
-        """Waits for a signal, or until a worker is due to be started again, and does what it asks for."""
-        due = [slot.due for slot in self.slots if not slot.pid and not self.stopping]
-        timeout = max(0.0, min(due) - time.monotonic()) if due else 3600.0
-        info = signal.sigtimedwait(SIGNALS, timeout)
-        if info is None:
-            return
-        if info.si_signo == signal.SIGCHLD:
-            self.reap()
-        elif info.si_signo != signal.SIGHUP:
-            # The second one no longer waits for streams that run.
-            how = signal.SIGKILL if self.stopping else signal.SIGTERM
-            self.stopping = True
-            for slot in self.slots:
-                if slot.pid:
-                    os.kill(slot.pid, how)
-            self.reap()
+    def stop(self, code: int = 0) -> None:
+        """Has all workers finish what runs, and ends."""
+        self.code = code
+        self.kill_at = time.monotonic() + self.reloads.config.server.drain_seconds + KILL_SECONDS
+        # As long as a copy is open, connections are taken into its queue and never served.
+        close_sockets(place.sockets for place in self.places)
+        self._kill(signal.SIGTERM)
 
-    def start(self, slot: Slot) -> None:
-        slot.started = time.monotonic()
+    def _fill_places(self) -> None:
+        now = time.monotonic()
+        for place in self.places:
+            if place.process is None and now >= place.due and self.columns:
+                self._start(place)
+
+    def _wait(self) -> None:
+        """Until a signal or a message comes, or something is due."""
+        due = [place.due for place in self.places if place.process is None and self.columns]
+        if self.code is not None:
+            due = [self.kill_at]
+        deadline = self.reloads.deadline
+        if deadline is not None:
+            due.append(deadline)
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        for key, _ in self.selector.select(timeout):
+            if isinstance(key.data, Process):
+                self._listen(key.data)
+            else:
+                os.read(key.fd, 4096)
+        if self.code is not None and time.monotonic() >= self.kill_at:
+            log.error("%d workers did not end in time and are killed", len(self.processes))
+            self._kill(signal.SIGKILL)
+            self.kill_at = float("inf")
+        self.reloads.look_after(time.monotonic())
+
+    def _do_pending(self) -> None:
+        pending, self.pending = self.pending, set()
+        # First: a worker that ended because of a signal to all is no crash.
+        for number in sorted(pending & {signal.SIGTERM, signal.SIGINT}):
+            if self.code is None:
+                log.info("octoroute ends: what runs may finish within %g s", self._drain_seconds)
+                self.stop()
+            else:
+                self.code = 128 + number
+                self._kill(signal.SIGKILL)
+        if signal.SIGCHLD in pending:
+            self._reap()
+        if signal.SIGHUP in pending and self.code is None:
+            self.reloads.ask()
+        if self.code is None:
+            self.reloads.begin([process for process in self.processes.values() if not process.leaving])
+
+    @property
+    def _drain_seconds(self) -> float:
+        return self.reloads.config.server.drain_seconds
+
+    def _start(self, place: Place) -> None:
+        ours, theirs = Channel.pair()
+        column = self.columns.pop()
+        now = time.monotonic()
+        # The child must not run a handler of this process, nor lose a signal before it has its own.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
-        if pid:
-            slot.pid = pid
-            return
+        if pid == 0:
+            ours.close()
+            self._be_worker(place, Post(column, place.sockets, self.tls, theirs))
+        theirs.close()
+        process = Process(pid, column, ours, place, now)
+        place.process = process
+        self.processes[pid] = process
+        self.selector.register(ours, selectors.EVENT_READ, process)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _be_worker(self, place: Place, post: Post) -> None:
         code = 1
         try:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            for other in self.slots:
-                if other is not slot and other.sockets[0].family != socket.AF_UNIX:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # Ctrl-C and a closed terminal reach the whole group: the supervisor decides what they mean.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGTERM})
+            self.selector.close()
+            # A copy here would keep the others from reading the end of their line.
+            for process in self.processes.values():
+                process.channel.close()
+            for other in self.places:
+                if other is not place and other.sockets[0].family != socket.AF_UNIX:
                     for sock in other.sockets:
                         sock.close()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = run_worker(self.config, self.shared, slot.number, slot.sockets)
+            code = run_worker(self.reloads.config, self.shared, post)
         except BaseException:
-            log.exception("worker %d failed", slot.number)
+            log.exception("a worker failed")
         finally:
             logging.shutdown()
             os._exit(code)
 
-    def reap(self) -> None:
-        """Takes note of workers that ended."""
+    def _listen(self, process: Process) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
+                message = process.channel.receive()
+            except BlockingIOError:
                 return
+            if message is None:
+                # It ends: SIGCHLD tells how.
+                if process.channel in self.selector.get_map():
+                    self.selector.unregister(process.channel)
+                return
+            self._hear(process, message)
+
+    def _hear(self, process: Process, message: Message) -> None:
+        if message.kind == "ready":
+            process.ready = self.ever_ready = True
+            log.debug("worker %d serves", process.pid)
+        elif message.kind == "retire":
+            log.critical("worker %d can't be trusted any more: it drains, another one starts", process.pid)
+            process.leaving = True
+            self._vacate(process)
+        elif message.kind == "ask_reload":
+            self.reloads.ask(process, message.fields["ask"])
+        elif message.kind == "applied":
+            self.reloads.applied(process, message.fields["generation"])
+
+    def _vacate(self, process: Process) -> float:
+        """Makes a place free for the next; seconds until that starts."""
+        place, now = process.place, time.monotonic()
+        place.process = None
+        place.crashes = 0 if now - process.started > STEADY_SECONDS else place.crashes + 1
+        pause = BACKOFF[min(max(place.crashes - 1, 0), len(BACKOFF) - 1)]
+        place.due = now + pause
+        return pause
+
+    def _reap(self) -> None:
+        """Takes note of workers that ended."""
+        while self.processes:
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            for slot in self.slots:
-                if slot.pid == pid:
-                    self.ended(slot, os.waitstatus_to_exitcode(status))
+            process = self.processes.pop(pid, None)
+            if process is not None:
+                self._ended(process, os.waitstatus_to_exitcode(status))
 
-    def ended(self, slot: Slot, code: int) -> None:
-        slot.pid = 0
-        # What the dead worker had under way counts no longer.
-        self.shared.state.reclaim(slot.number)
-        if self.stopping:
+    def _ended(self, process: Process, code: int) -> None:
+        # What it said at last, up to the end of the line.
+        self._listen(process)
+        process.channel.close()
+        self.reloads.gone(process)
+        # What it had under way counts no longer.
+        self.shared.state.reclaim(process.column)
+        self.columns.append(process.column)
+        if process.leaving or self.code is not None:
             return
-        now = time.monotonic()
-        slot.crashes = 0 if now - slot.started > STEADY_SECONDS else slot.crashes + 1
-        pause = BACKOFF[min(max(slot.crashes - 1, 0), len(BACKOFF) - 1)]
-        slot.due = now + pause
+        pause = self._vacate(process)
         how = f"signal {-code}" if code < 0 else f"status {code}"
-        log.error("worker %d ended with %s; a new one starts in %g s", slot.number, how, pause)
+        if not self.ever_ready:
+            log.error("a worker ended with %s before it could serve: octoroute ends", how)
+            self.stop(EXIT_NOT_STARTED)
+        elif code == 0:
+            log.info("worker %d was told to end; a new one starts in %g s", process.pid, pause)
+        else:
+            log.error("worker %d ended with %s; a new one starts in %g s", process.pid, how, pause)
+
+    def _kill(self, number: int) -> None:
+        for pid in self.processes:
+            os.kill(pid, number)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals are noted, and wake `_wait`."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.selector.register(reader, selectors.EVENT_READ)
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.selector.close()
+            os.close(reader)
+            os.close(writer)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.pending.add(number)

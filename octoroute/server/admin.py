@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
+from octoroute.errors import InvalidRequest
 from octoroute.exchange import TIERS
 from octoroute.gateway import CRASHES, LOST, UNTRACKED, Gateway
 from octoroute.routing.decide import WORDS
@@ -60,6 +61,18 @@ async def metrics(request: web.BaseRequest, path: str, request_id: str, gateway:
 
 def _status(fine: bool) -> str:
     return "operational" if fine else "degraded"
+
+
+async def reload(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
+    """POST /admin/reload: the config is read again, for all workers. 422 if it has problems: all stays."""
+    outcome = await gateway.ask_reload()
+    if "problems" in outcome:
+        raise InvalidRequest(
+            "the config is not valid, nothing was changed: " + "; ".join(outcome["problems"]),
+            status=422,
+            code="invalid_config",
+        )
+    return json_response(orjson.dumps(outcome), request_id)
 
 
 def json_response(body: bytes, request_id: str, status: int = 200) -> web.Response:

@@ -7,7 +7,7 @@ router with so few routes.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -38,7 +38,12 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/models": {"GET": chat.models},
     "/health": {"GET": admin.health},
     "/metrics": {"GET": admin.metrics},
+    "/admin/reload": {"POST": admin.reload},
 }
+# How long an idle connection of a worker that drains waits for one more request, and how often it is looked
+# at. A client that sends one after the other sends the next within milliseconds.
+LAST_REQUEST_SECONDS: Final = 0.3
+DRAIN_LOOK_SECONDS: Final = 0.05
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
 
@@ -50,19 +55,20 @@ class Api(web.Server):
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.keepalive_s = gateway.snapshot.config.server.keepalive_seconds
         super().__init__(self.handle, handler_cancellation=True)
 
     def __call__(self) -> ClientWire:
-        return ClientWire(
+        wire = ClientWire(
             self,
             loop=self._loop,
             access_log=None,
-            keepalive_timeout=self.keepalive_s,
+            keepalive_timeout=self.gateway.snapshot.config.server.keepalive_seconds,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=256,
         )
+        wire.last = self.gateway.draining
+        return wire
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serves one request; every failure becomes an error object."""
@@ -73,13 +79,14 @@ class Api(web.Server):
             if wire.large and sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
                 raise header_too_large()
             path, handler = find(request)
-            return await handler(request, path, given, self.gateway)
+            response = await handler(request, path, given, self.gateway)
+            if wire.last and isinstance(response, web.Response):
+                response.force_close()
+            return response
         except GatewayError as error:
             failure = error
         except FatalSelectionError as error:
-            # The process can't be trusted any more: it says so, finishes what runs, and is replaced.
-            log.critical("%s", error)
-            self.gateway.fail_fatally()
+            self.gateway.fail_fatally(error)
             failure = Internal("the gateway failed")
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -95,18 +102,46 @@ class Api(web.Server):
         if failure.status in UNREAD:
             return wire.refuse(failure, given, write_body)
         status, headers, body = render(failure, given, write_body)
-        return web.Response(status=status, headers=headers, body=body)
+        refusal = web.Response(status=status, headers=headers, body=body)
+        if wire.last:
+            refusal.force_close()
+        return refusal
 
-    def drain(self) -> None:
-        """From here no connection is kept: idle ones are closed, busy ones after their request."""
+    def begin_drain(self) -> None:
+        """From here every answer tells its client that the connection ends with it."""
         self.gateway.draining = True
-        self.pre_shutdown()
+        for wire in self._wires():
+            wire.last = True
 
-    async def idle(self) -> None:
-        """Returns when no connection is left."""
-        # aiohttp tells nobody when a connection ends, and this happens once in the life of a process.
-        while self.connections:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    async def drain(self, seconds: float) -> None:
+        """Returns when no connection is left; what is busy after `seconds` is cut.
+
+        An idle connection gets a moment: its client may be sending the next request just now.
+        """
+        deadline = self._loop.time() + seconds
+        idle: dict[ClientWire, tuple[int, float]] = {}
+        while self.connections and (now := self._loop.time()) < deadline:
+            for wire in self._wires():
+                if wire.active:
+                    idle.pop(wire, None)
+                    continue
+                count, since = idle.get(wire, (-1, now))
+                if count != wire.requests:
+                    idle[wire] = wire.requests, now
+                elif now - since >= LAST_REQUEST_SECONDS and not wire.unread:
+                    wire.force_close()
+            # aiohttp tells nobody when a connection ends, and this happens once in the life of a process.
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        if self.connections:
+            log.warning(
+                "%d connections were still busy after %g s and are cut", len(self.connections), seconds
+            )
+        await self.shutdown(0)
+
+    def _wires(self) -> Iterator[ClientWire]:
+        for wire in self.connections:
+            if isinstance(wire, ClientWire):
+                yield wire
 
     def sweep(self) -> None:
         """Refuses connections whose request head does not get complete in time. To be called about once a
@@ -114,8 +149,8 @@ class Api(web.Server):
         """
         limit = self.gateway.snapshot.config.server.request_timeout_seconds
         now = self._loop.time()
-        for wire in self.connections:
-            if isinstance(wire, ClientWire) and wire.head_since and now - wire.head_since > limit:
+        for wire in self._wires():
+            if wire.head_since and now - wire.head_since > limit:
                 wire.refuse_head(
                     InvalidRequest(
                         f"the request's head did not come within {limit:g} s",

@@ -8,6 +8,7 @@ tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `connection_los
 """
 
 import asyncio
+import select
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -136,6 +137,8 @@ class Downstream:
         return self._lines(status, reason, lines, framing)
 
     def _lines(self, status: int, reason: bytes, lines: bytes, framing: bytes) -> bytes:
+        if self._wire.last:
+            self.keep_alive = False
         return b"HTTP/1.1 %d %b\r\n%b%b%bx-request-id: %b\r\n%b\r\n" % (
             status,
             reason,
@@ -220,7 +223,7 @@ class MessagesDownstream(Downstream):
 class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
 
-    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since", "large")
+    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since", "large", "last")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -231,6 +234,8 @@ class ClientWire(web.RequestHandler):
         self.head_since = 0.0
         self.head_bytes = 0
         self.large = False
+        # No request follows the one under way: the gateway ends.
+        self.last = False
         self._gone: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -251,6 +256,26 @@ class ClientWire(web.RequestHandler):
             self.head_bytes = len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.refuse_head(header_too_large())
+
+    @property
+    def requests(self) -> int:
+        """How many have begun to arrive."""
+        return int(self._request_count)
+
+    @property
+    def active(self) -> bool:
+        """Whether a request arrives, is served or is being answered."""
+        return bool(self.busy or self.head_since or self._request_in_progress or self._messages)
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes, or the client's end, wait to be read: closing now would reset the connection."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def has_next(self) -> bool:

@@ -7,6 +7,7 @@ answer has gone to the client while another endpoint is tried, so the client doe
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,7 +78,7 @@ class Forwarder:
         view: RequestView,
         plan: Plan,
         group: Group,
-        sites: dict[Endpoint, Site],
+        sites: Mapping[Endpoint, Site],
         terms: Terms,
         client: Client,
         outcome: Outcome,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import orjson
 
@@ -46,7 +47,7 @@ class Nowhere:
 
 
 class Prober:
-    """`run` probes for ever, and calls `crashed` for each crash of the probing itself."""
+    """`run` probes for ever while `on_duty`, and calls `crashed` for each crash of the probing itself."""
 
     def __init__(
         self,
@@ -60,6 +61,19 @@ class Prober:
         self.active = active
         self.crashed = crashed
         self.running = False
+        self._duty = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    def on_duty(self, mine: bool) -> None:
+        """Whether it is this process that probes. To be said about once a second."""
+        if mine:
+            self._duty.set()
+        else:
+            self._duty.clear()
+
+    def hurry(self) -> None:
+        """The next round begins now: there are other endpoints, or other rules."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Probes all endpoints each `health.interval_seconds`; a crash is logged, counted and followed by
@@ -69,9 +83,13 @@ class Prober:
         while True:
             try:
                 self.running = True
+                await self._duty.wait()
+                self._hurry.clear()
                 await self.round()
                 crashes = 0
-                await asyncio.sleep(self.snapshot().config.health.interval_seconds)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.snapshot().config.health.interval_seconds):
+                        await self._hurry.wait()
             except Exception:
                 self.running = False
                 self.crashed()

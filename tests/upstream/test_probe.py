@@ -13,6 +13,7 @@ async def test_a_crash_of_the_probing_is_told_and_followed_by_a_restart() -> Non
         raise RuntimeError("no snapshot")
 
     prober = Prober(snapshot, {}, {}, crashed.set)
+    prober.on_duty(True)
     task = asyncio.get_running_loop().create_task(prober.run())
     async with asyncio.timeout(5):
         await crashed.wait()

@@ -1,0 +1,95 @@
+"""`octoroute reload`: asks the running gateway that a config file describes to read that file again.
+
+The gateway is found where the file says that it listens, and answers `POST /admin/reload`.
+"""
+
+import http.client
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from octoroute.config import Server, load
+from octoroute.errors import ConfigError
+
+PATIENCE_SECONDS: Final = 60.0
+# What a gateway listens on that has no address of its own -> where it can be reached from here.
+ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+UNIX: Final = "unix:"
+
+
+def request_reload(config_path: Path) -> str:
+    """What the reload changed, as text. Raises ConfigError with what is wrong."""
+    server = load(config_path).server
+    if server.port == 0 and not server.host.startswith(UNIX):
+        raise ConfigError(
+            str(config_path), ["server.port is 0, so the gateway can't be found; send it SIGHUP instead"]
+        )
+    connection = _Connection(server)
+    try:
+        connection.request("POST", "/admin/reload", headers={"Host": "octoroute", "Content-Length": "0"})
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConfigError(
+            str(config_path), [f"no gateway answers at {connection.where}: {reason.lower()}"]
+        ) from None
+    finally:
+        connection.close()
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        answer = {}
+    if response.status != 200:
+        said = answer.get("error", {}).get("message") or f"the gateway answered {response.status}"
+        raise ConfigError(str(config_path), [said])
+    return told(answer)
+
+
+def told(outcome: dict[str, Any]) -> str:
+    """The gateway's answer in lines for people."""
+    workers, endpoints = outcome["workers"], outcome["endpoints"]
+    lines = [f"{workers['reloaded']} of {workers['total']} workers use the new config."]
+    for what, names in (
+        ("keys changed", outcome["changed"]),
+        ("servers added", endpoints["added"]),
+        ("servers removed", endpoints["removed"]),
+        ("servers changed", endpoints["changed"]),
+        ("left as they are until a restart", outcome["needs_restart"]),
+    ):
+        if names:
+            lines.append(f"{what}: {', '.join(names)}")
+    return "\n".join(lines) + "\n"
+
+
+class _Connection(http.client.HTTPConnection):
+    """To the gateway itself, over what it listens on. TLS trusts its own certificate and no other."""
+
+    def __init__(self, server: Server) -> None:
+        self.path = server.host.removeprefix(UNIX) if server.host.startswith(UNIX) else None
+        host = ANY.get(server.host, server.host)
+        super().__init__(host if self.path is None else "localhost", server.port, timeout=PATIENCE_SECONDS)
+        self.where = f"{host} port {server.port}" if self.path is None else server.host
+        self.tls = _trusting(server.tls_cert) if server.tls_cert else None
+
+    def connect(self) -> None:
+        if self.path is not None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self.path)
+        else:
+            super().connect()
+        if self.tls is not None:
+            self.sock = self.tls.wrap_socket(self.sock)
+
+
+def _trusting(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Its name need not be that of the address it is reached at here.
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(certificate)
+    return context

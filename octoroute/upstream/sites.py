@@ -1,0 +1,76 @@
+"""What belongs to each endpoint on this side: how to write for it, how to reach it. Made for one snapshot
+after the other.
+
+An endpoint's site lives as long as the endpoint object, that is, as long as a snapshot, a group or a lease
+holds it: a request finds the sites of the snapshot that it began with. Pools outlive snapshots: they belong
+to an address, and are closed by the first snapshot that has no endpoint there; connections in use then end
+with their request.
+"""
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from octoroute.balance.endpoint import Endpoint, EndpointSpec
+from octoroute.snapshot import Snapshot
+from octoroute.upstream.forward import Site
+from octoroute.upstream.outbox import Outbox
+from octoroute.upstream.pool import Pool
+from octoroute.upstream.request import RequestWriter
+
+# What must be equal for two endpoints to share connections: base URL, tls_verify, connect_seconds.
+_Address = tuple[str, bool, float]
+
+if TYPE_CHECKING:
+    _Sites = WeakKeyDictionary[Endpoint, Site]
+else:
+    _Sites = WeakKeyDictionary
+
+
+class Sites(_Sites):
+    """By endpoint, those of earlier snapshots included while anything uses them."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._pools: dict[_Address, Pool] = {}
+
+    def furnish(self, snapshot: Snapshot) -> None:
+        """Makes the sites of a snapshot's endpoints. Pools of addresses that it does not have are closed."""
+        connect_s = snapshot.config.timeouts.connect_seconds
+        pools: dict[_Address, Pool] = {}
+        sites: list[tuple[Endpoint, Site]] = []
+        for endpoint in snapshot.endpoints:
+            spec = endpoint.spec
+            address = (spec.base_url, spec.tls_verify, connect_s)
+            pool = pools.get(address) or self._pools.get(address) or self._pool(*address)
+            pools[address] = pool
+            sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec))))
+        # Nothing fails from here on.
+        for address, pool in self._pools.items():
+            if address not in pools:
+                pool.close()
+        self._pools = pools
+        self.update(sites)
+
+    def expire(self) -> None:
+        """Closes what has been idle for too long. To be called about once a second."""
+        for pool in self._pools.values():
+            pool.expire()
+
+    def close(self) -> None:
+        """Closes every idle connection."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool(self, base_url: str, tls_verify: bool, connect_s: float) -> Pool:
+        return Pool(base_url, self._outbox, tls_verify=tls_verify, connect_s=connect_s, clock=time.monotonic)
+
+
+def _why(spec: EndpointSpec) -> bytes:
+    """The header lines that tell a client which endpoint answered."""
+    return b"x-octoroute-tier: %b\r\nx-octoroute-endpoint: %b\r\n" % (
+        spec.tier.encode(),
+        quote(spec.name, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode(),
+    )
