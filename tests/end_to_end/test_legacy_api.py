@@ -1,6 +1,6 @@
 """What clients of octoroute 1.0 use beside OpenAI's API: POST /chat and GET /models."""
 
-import asyncio
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -283,9 +283,8 @@ async def test_the_list_of_models_tells_health_and_no_address(
 async def test_a_server_that_was_never_checked_is_listed_too(
     serve: StartServer, gateway: StartGateway
 ) -> None:
-    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)  # noqa: ARG005
-    async with silent:
-        port = silent.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and is never heard of
+        port = silent.getsockname()[1]
         unseen = endpoint(await serve(), base_url=f"http://127.0.0.1:{port}/v1")
         listed = await models(await gateway(fleet_config([unseen])))
     assert listed[0]["last_check_seconds_ago"] in range(30)
