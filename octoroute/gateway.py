@@ -129,7 +129,8 @@ class Gateway:
         self.recorder = self._recorder(config)
         if (before.models, before.routing) != (config.models, config.routing):
             self.asker = self._asker(config)
-        self.prober.hurry()
+        if (before.models, before.health) != (config.models, config.health):
+            self.prober.hurry()
 
     async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
         """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and

@@ -108,7 +108,7 @@ class Supervisor:
     def stop(self, code: int = 0) -> None:
         """Has all workers finish what runs, and ends."""
         self.code = code
-        self.kill_at = time.monotonic() + self.reloads.config.server.drain_seconds + KILL_SECONDS
+        self.kill_at = time.monotonic() + self._drain_seconds + KILL_SECONDS
         # As long as a copy is open, connections are taken into its queue and never served.
         close_sockets(place.sockets for place in self.places)
         self._kill(signal.SIGTERM)
@@ -144,8 +144,8 @@ class Supervisor:
         # First: a worker that ended because of a signal to all is no crash.
         for number in sorted(pending & {signal.SIGTERM, signal.SIGINT}):
             if self.code is None:
-                log.info("octoroute ends: what runs may finish within %g s", self._drain_seconds)
                 self.stop()
+                log.info("octoroute ends: what runs may finish within %g s", self._drain_seconds)
             else:
                 self.code = 128 + number
                 self._kill(signal.SIGKILL)

@@ -42,7 +42,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
 }
 # How long an idle connection of a worker that drains waits for one more request, and how often it is looked
 # at. A client that sends one after the other sends the next within milliseconds.
-LAST_REQUEST_SECONDS: Final = 0.3
+LAST_REQUEST_SECONDS: Final = 0.5
 DRAIN_LOOK_SECONDS: Final = 0.05
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
@@ -136,7 +136,8 @@ class Api(web.Server):
             log.warning(
                 "%d connections were still busy after %g s and are cut", len(self.connections), seconds
             )
-        await self.shutdown(0)
+        # To aiohttp, 0 is no bound at all.
+        await self.shutdown(DRAIN_LOOK_SECONDS)
 
     def _wires(self) -> Iterator[ClientWire]:
         for wire in self.connections:
