@@ -80,8 +80,6 @@ class Collector:
         elif isinstance(self._relay, Connection):
             self._relay.settle(Verdict.BROKEN, "too long")
 
-    def announce(self, head: Head, relay: Relay) -> None: ...
-
     def ping(self, relay: Relay) -> None: ...
 
     def send_whole(self, answer: Answer) -> None:
