@@ -3,4 +3,5 @@ cdef class Gaps:
     cdef unsigned int[32] counts
 
     cdef void reset(self) noexcept
+    cdef void skip(self, long long together) noexcept
     cdef void note(self, double gap, long long together) noexcept

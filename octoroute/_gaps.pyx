@@ -28,6 +28,11 @@ cdef class Gaps:
         self.total = 0.0
         memset(self.counts, 0, sizeof(self.counts))
 
+    cdef void skip(self, long long together) noexcept:
+        """Chunks that came with the one before them: nothing lay between."""
+        if together > 0:
+            self.counts[0] += <unsigned int> together
+
     cdef void note(self, double gap, long long together) noexcept:
         """A read came `gap` seconds after the one before, with `together` chunks; those after the first
         count as nil.
@@ -37,8 +42,7 @@ cdef class Gaps:
             i += 1
         self.counts[i] += 1
         self.total += gap
-        if together > 1:
-            self.counts[0] += <unsigned int> (together - 1)
+        self.skip(together - 1)
 
     def read(self):
         """(native uint32 per bucket, one more than there are bounds; sum in seconds)"""

@@ -41,7 +41,7 @@ cdef class Relay:
     cdef readonly bytes unparsed          # an incomplete head
     cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
     cdef list held
-    cdef Py_ssize_t held_bytes
+    cdef readonly Py_ssize_t held_bytes
     cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
     cdef int phase
     cdef int informational
@@ -69,7 +69,8 @@ cdef class Relay:
         self.phase = IDLE
         self.reusable = True
 
-    # What the package's Python overrides.
+    def on_head(self):
+        """A head came, and nothing of its body yet."""
 
     def on_held(self):
         """The held beginning of the body grew, or the body is complete."""
@@ -109,8 +110,7 @@ cdef class Relay:
         """Verbatim: `prefix` (a head for the client), what was held and all that follows goes to `write`."""
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
-        self.write = write
-        self.phase = SPENT if self.framing.done else PASS
+        self.flow(write, PASS)
         if self.phase == PASS and self.head.event_stream:
             ready = self.held_settled
         self.forget_held()
@@ -124,11 +124,15 @@ cdef class Relay:
     def recode(self, write_payload):
         """Only the payload goes to `write_payload`, in pieces that end where an event ends."""
         cdef bytes payload = self.held_payload()
-        self.write = write_payload
-        self.phase = SPENT if self.framing.done else RECODE
+        self.flow(write_payload, RECODE)
         self.forget_held()
         if payload:
             self.emit(payload, self.framing.between_events(), clock_ns())
+
+    cdef flow(self, write, int phase):
+        self.write = write
+        self.phase = SPENT if self.framing.done else phase
+        self.gaps.skip(self.framing.chunks - 1)
 
     def held_payload(self):
         """The held bytes without their framing."""
@@ -159,10 +163,6 @@ cdef class Relay:
         return self.head is not None and self.framing.done
 
     @property
-    def held_size(self):
-        return self.held_bytes
-
-    @property
     def flowing(self):
         """Whether bytes of the answer went to the client, so that no other can take its place."""
         return self.phase == PASS or self.phase == RECODE
@@ -172,17 +172,14 @@ cdef class Relay:
         self.out_ns = clock_ns()
 
     cdef void forget_held(self):
-        if self.held_bytes:
-            self.held.clear()
-            self.held_bytes = self.held_settled = 0
+        self.held.clear()
+        self.held_bytes = self.held_settled = 0
 
     cdef emit(self, bytes data, bint clean, long long now):
         self.bytes_out += len(data)
         self.out_ns = now
         self.clean = clean
         self.write(data)
-
-    # asyncio.Protocol
 
     def connection_made(self, transport):
         self.transport = transport
@@ -229,7 +226,7 @@ cdef class Relay:
             self.last_ns = now
             self.hold(data)
         else:
-            # Bytes after the end of an answer, or without a request: whose they are, nobody can say.
+            # Bytes that nobody asked for: whose they are, nobody can say.
             self.reusable = False
             self.transport.abort()
 
@@ -281,6 +278,8 @@ cdef class Relay:
         self.phase = HOLD
         if data or self.framing.done:
             self.hold(data)
+        else:
+            self.on_head()
 
     cdef hold(self, bytes data):
         cdef Py_ssize_t used, settled = 0

@@ -5,7 +5,8 @@ Every failure that a client can see is a GatewayError: it carries the HTTP statu
 no key. What only an operator may know goes into `detail`, which is logged and never rendered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import orjson
 
@@ -102,12 +103,37 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
-def error_object(message: str, type_: str, param: str | None = None, code: str | None = None) -> bytes:
+def openai_body(error: GatewayError, message: str) -> bytes:
     """The body that OpenAI's clients understand: `{"error": {"message", "type", "param", "code"}}`."""
-    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+    return orjson.dumps(
+        {"error": {"message": message, "type": error.type, "param": error.param, "code": error.code}}
+    )
 
 
-def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], bytes]:
+# By status, for /v1/messages; what is not here is an `invalid_request_error` below 500, else an `api_error`.
+ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def anthropic_body(error: GatewayError, message: str) -> bytes:
+    """The body that Anthropic's clients understand: `{"type": "error", "error": {"type", "message"}}`."""
+    type_ = ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    return orjson.dumps({"type": "error", "error": {"type": type_, "message": message}})
+
+
+WriteBody = Callable[[GatewayError, str], bytes]
+
+
+def render(
+    error: GatewayError, request_id: str, write_body: WriteBody = openai_body
+) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the answer. From 500 on the message names the request id."""
     message = error.message
     if error.status >= 500:
@@ -120,4 +146,4 @@ def render(error: GatewayError, request_id: str) -> tuple[int, dict[str, str], b
     }
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    return error.status, headers, error_object(message, error.type, error.param, error.code)
+    return error.status, headers, write_body(error, message)

@@ -3,6 +3,7 @@
 Plain data: no I/O, no clock, no logging. A stage reads the value of the stage before it and makes its own.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -18,6 +19,8 @@ TASK_TYPES: Final = (
 )
 
 Strategy = Literal["rule", "llm"]
+
+WARNING_CHARACTERS: Final = 500  # of the header, all warnings together
 
 
 @dataclass(slots=True)
@@ -63,7 +66,8 @@ class Plan:
     """Where a request goes and why.
 
     `strategy` is what 1.0 recorded: `rule` (named targets too) or `llm`.
-    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`.
+    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`. `warnings` are for the client: what was
+    not done as it asked.
     """
 
     target: Target
@@ -71,14 +75,23 @@ class Plan:
     reason: str
     routing_ms: float = 0.0
     facts: Facts | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def why(self) -> bytes:
         """The header lines that tell a client how its request was routed."""
-        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (
+        lines = b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (
             self.strategy.encode(),
             self.reason.encode(),
         )
+        return lines + warning_line(self.warnings) if self.warnings else lines
+
+
+def warning_line(warnings: Iterable[str]) -> bytes:
+    """The header line that carries the warnings: printable ASCII, cut to WARNING_CHARACTERS."""
+    text = "; ".join(warnings)[:WARNING_CHARACTERS]
+    printable = "".join(each if " " <= each <= "~" else "?" for each in text)
+    return b"x-octoroute-warning: %b\r\n" % printable.encode()
 
 
 @dataclass(slots=True)

@@ -38,6 +38,8 @@ HOUSEKEEPING_SECONDS = 1.0
 PROBING_LEASE_SECONDS = 10.0
 RECENT_REQUESTS = 1000
 LOST = "octoroute_metrics_recording_failures_total"
+UNTRACKED = "octoroute_health_tracking_failures_total"
+CRASHES = "octoroute_background_health_task_failures_total"
 
 set_gap_bounds(INTER_TOKEN_S)
 
@@ -83,7 +85,13 @@ class Gateway:
         self.sites = Sites(self.forwarder.outbox)
         self.sites.furnish(self.snapshot)
         self.asker = self._asker(config)
-        self.prober = Prober(lambda: self.snapshot, self.sites, self.forwarder.active)
+        self.prober = Prober(
+            lambda: self.snapshot,
+            self.sites,
+            self.forwarder.active,
+            self.registry.counter(CRASHES, "crash").inc,
+        )
+        self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
         self.ask_reload: Callable[[], Awaitable[dict[str, Any]]] = _nobody_reloads

@@ -1,4 +1,7 @@
-"""The pages that are made from the code are up to date."""
+"""The pages agree with the code: those made from it, the lists they give, the configs they show.
+
+The requests they show are sent by tests/end_to_end/test_documented_requests.py.
+"""
 
 import os
 import re
@@ -6,10 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from octoroute import errors
 from octoroute.config import parse
+from octoroute.server.app import ROUTES
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "configuration.md"
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def test_the_page_about_the_config_is_what_the_schema_says() -> None:
@@ -24,6 +33,44 @@ def test_the_page_about_the_config_is_what_the_schema_says() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_example_on_the_page_is_a_valid_config() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert parse(example, environ={"DEEP_SERVER_KEY": "sk-1"}).models.deep[0].name == "gpt-oss-120b"
+def toml_blocks(page: Path) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=page.name) for page in PAGES for text in toml_blocks(page)]
+)
+def test_a_config_that_a_page_shows_is_valid(text: str) -> None:
+    assert parse(text, environ={"DEEP_SERVER_KEY": "sk-1"}).models.deep[0].name == "gpt-oss-120b"
+
+
+def test_the_page_about_the_api_lists_every_route_with_its_methods() -> None:
+    listed = {
+        path: methods
+        for paths, methods in re.findall(r"^\| (`/[^|]*) \| ([A-Z, ]+) \|", API, re.MULTILINE)
+        for path in re.findall(r"`([^`]+)`", paths)
+    }
+    assert listed == {path: ", ".join(methods) for path, methods in ROUTES.items()}
+
+
+def test_the_page_about_the_api_lists_every_error() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (?:`(\w+)`|null) \|", API, re.MULTILINE)
+    listed = {(int(status), type_, code) for status, type_, code in rows}
+    own = {
+        (kind.status, kind.type, kind.code or "")
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, errors.GatewayError)
+        and kind is not errors.GatewayError
+    }
+    assert own <= listed
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "octoroute").rglob("*.py"))
+    given = set(re.findall(r'[( ]code(?:: str \| None)? ?= ?"(\w+)"', sources))
+    assert given == {code for _, _, code in listed if code}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), target

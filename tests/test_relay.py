@@ -47,7 +47,7 @@ class Answer(Relay):
         self.deadline_ns = 10**18
 
     def on_held(self) -> None:
-        if self.held_size >= self.release_at or self.framing.done:
+        if self.held_bytes >= self.release_at or self.framing.done:
             if self.recoded:
                 self.recode(self.got.append)
             else:
@@ -167,7 +167,7 @@ def test_a_large_event_flows_before_it_is_complete() -> None:
     event = chunk(b"data: " + b"x" * 1_000_000 + b"\n\n")
     for at in range(0, len(event), 50_000):
         relay.data_received(event[at : at + 50_000])
-        assert relay.held_size <= 65_536
+        assert relay.held_bytes <= 65_536
     relay.data_received(b"0\r\n\r\n")
     assert relay.text == chunk(b"data: 1\n\n") + event + b"0\r\n\r\n"
 

@@ -272,7 +272,9 @@ class _Exchange:
 
 def _bound(host: str, port: int) -> socket.socket:
     """A listening socket: who connects before the loop accepts waits and isn't refused."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol said: asyncio sets TCP_NODELAY only on connections whose socket names it.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))

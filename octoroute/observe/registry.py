@@ -85,6 +85,11 @@ class Registry:
         """The counters of one metric by label values, for labels that come and go as endpoints do."""
         return BoundCounters(self, name)
 
+    def total(self, name: str) -> float:
+        """A counter's value over all its labels and all workers."""
+        opening = orjson.dumps([name])[:-1]
+        return sum(values[0] for key, values in self._cells.read() if key.startswith(opening))
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: Prometheus text 0.0.4, or what `accept` prefers."""
         encode, content_type = choose_encoder(accept)

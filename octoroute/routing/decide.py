@@ -5,7 +5,7 @@ for `auto`. Health and load are not known here: a plan says who may answer, not 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from octoroute.errors import InvalidRequest
@@ -20,6 +20,9 @@ AUTO: Final = "auto"
 WORDS: Final = (AUTO, *TIERS)
 LONGEST_WORD: Final = max(map(len, WORDS))
 TARGETS: Final = {tier: Target(tier) for tier in TIERS}
+# Their requests may leave the model out, as llama.cpp's clients do. They all go to one tier, whatever their
+# text: token counts of different tiers can't be compared.
+MODEL_OPTIONAL: Final = frozenset(("/tokenize", "/detokenize"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,15 @@ def decide(view: RequestView, table: RoutingTable) -> Plan | Question:
     """The plan for a request, or the question to ask first. Raises InvalidRequest for an unknown model."""
     plan = table.plans.get(view.model)
     if plan is not None:
-        return plan
+        return plan if view.importance is view.task_type is None else _overrides_ignored(plan, view)
+    if not view.model and view.path in MODEL_OPTIONAL and view.fields.get("model") is None:
+        return Plan(TARGETS[table.default_tier], "rule", "default")
     model = _model_of(view)
     if model not in table.autos:
         word = model.lower() if len(model) <= LONGEST_WORD else ""
         if word in TIERS:
-            return table.plans[word]
+            plan = table.plans[word]
+            return plan if view.importance is view.task_type is None else _overrides_ignored(plan, view)
         if word != AUTO:
             raise unknown_model(model, (*table.models, *table.aliases))
     reading = read_text(view.fields)
@@ -138,6 +144,12 @@ def _plan_by_rule(facts: Facts) -> Plan | None:
         return None
     tier, name = matched
     return Plan(TARGETS[tier], "rule", f"rule:{name}", 0.0, facts)
+
+
+def _overrides_ignored(plan: Plan, view: RequestView) -> Plan:
+    given = (("X-Octoroute-Importance", view.importance), ("X-Octoroute-Task-Type", view.task_type))
+    ignored = " and ".join(name for name, value in given if value is not None)
+    return replace(plan, warnings=(f"{ignored} ignored: the request names its model",))
 
 
 def _model_of(view: RequestView) -> str:

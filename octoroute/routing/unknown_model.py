@@ -17,7 +17,7 @@ MAX_COMPARED: Final = 64
 MAX_LENGTH_DIFFERENCE: Final = 3
 
 
-def unknown_model(model: str, available: Sequence[str]) -> InvalidRequest:
+def unknown_model(model: str, available: Sequence[str], status: int = 400) -> InvalidRequest:
     """The error for `model`; `available` in the order in which it is listed, the most useful first."""
     shown = excerpt(model, MAX_NAME_CHARACTERS)
     meant = _nearest(shown, available)
@@ -26,7 +26,10 @@ def unknown_model(model: str, available: Sequence[str]) -> InvalidRequest:
     if len(available) > MAX_LISTED:
         listed += f" and {len(available) - MAX_LISTED} more"
     return InvalidRequest(
-        f'Unknown model "{shown}".{suggestion} Available: {listed}', param="model", code="model_not_found"
+        f'Unknown model "{shown}".{suggestion} Available: {listed}',
+        status=status,
+        param="model",
+        code="model_not_found",
     )
 
 

@@ -1,12 +1,19 @@
 """What operators and tools ask of the gateway itself: the model list, health."""
 
+from typing import Final
+from urllib.parse import unquote
+
 import orjson
 from aiohttp import web
 
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import TIERS
-from octoroute.gateway import Gateway
-from octoroute.server.openai import model_list
+from octoroute.gateway import CRASHES, LOST, UNTRACKED, Gateway
+from octoroute.routing.decide import WORDS
+from octoroute.routing.unknown_model import unknown_model
+from octoroute.server.openai import model_entry, model_list
+
+MODEL_PREFIX: Final = "/v1/models/"
 
 
 async def models(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
@@ -15,14 +22,31 @@ async def models(request: web.BaseRequest, path: str, request_id: str, gateway: 
     return json_response(model_list(TIERS, names), request_id)
 
 
+async def model(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
+    """GET /v1/models/{id}, for whatever a request may name as its model: aliases too, though not listed."""
+    asked = unquote(path.removeprefix(MODEL_PREFIX))
+    name = asked.lower() if asked.lower() in WORDS else asked
+    table = gateway.snapshot.routing
+    if name in WORDS or name in table.aliases:
+        return json_response(orjson.dumps(model_entry(name, "octoroute")), request_id)
+    if name in table.plans:
+        return json_response(orjson.dumps(model_entry(name, "user")), request_id)
+    raise unknown_model(name, (*table.models, *table.aliases), status=404)
+
+
 async def health(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
-    """GET /health: about the gateway, not about its servers (those are in GET /models)."""
+    """GET /health: about the gateway, not about its servers (those are in GET /models).
+
+    Counts are of all workers since the start: what was lost stays lost. Whether the probing runs is said of
+    the worker that answers.
+    """
+    total = gateway.registry.total
     body = {
         "status": "OK",
-        "health_tracking_status": "operational",
-        "metrics_recording_status": "operational",
-        "background_task_status": "operational" if gateway.prober.running else "degraded",
-        "background_task_failures": gateway.prober.failures,
+        "health_tracking_status": _status(total(UNTRACKED) == 0),
+        "metrics_recording_status": _status(total(LOST) == 0),
+        "background_task_status": _status(gateway.prober.running),
+        "background_task_failures": int(total(CRASHES)),
     }
     return json_response(orjson.dumps(body), request_id)
 
@@ -33,6 +57,10 @@ async def metrics(request: web.BaseRequest, path: str, request_id: str, gateway:
     return web.Response(
         body=body, headers={"Content-Type": content_type, "Server": "octoroute", "X-Request-Id": request_id}
     )
+
+
+def _status(fine: bool) -> str:
+    return "operational" if fine else "degraded"
 
 
 async def reload(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001

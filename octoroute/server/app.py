@@ -2,7 +2,7 @@
 list.
 
 Uses aiohttp's low-level server: a dictionary finds the handler, because a request has no business in a URL
-router with thirteen routes.
+router with so few routes.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from octoroute.balance.group import FatalSelectionError
-from octoroute.errors import GatewayError, Internal, InvalidRequest, render
+from octoroute.errors import GatewayError, Internal, InvalidRequest, anthropic_body, openai_body, render
 from octoroute.gateway import Gateway
-from octoroute.server import admin, completions
+from octoroute.server import admin, chat, completions
 from octoroute.server.downstream import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 from octoroute.server.reading import request_id
 
@@ -25,7 +25,17 @@ Handler = Callable[[web.BaseRequest, str, str, Gateway], Awaitable[web.StreamRes
 
 ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/chat/completions": {"POST": completions.complete},
+    "/v1/completions": {"POST": completions.complete},
+    "/v1/embeddings": {"POST": completions.complete},
+    "/v1/rerank": {"POST": completions.complete},
+    "/v1/responses": {"POST": completions.complete},
+    completions.MESSAGES: {"POST": completions.complete},
+    "/tokenize": {"POST": completions.complete},
+    "/detokenize": {"POST": completions.complete},
     "/v1/models": {"GET": admin.models},
+    "/v1/models/{id}": {"GET": admin.model},
+    "/chat": {"POST": chat.chat},
+    "/models": {"GET": chat.models},
     "/health": {"GET": admin.health},
     "/metrics": {"GET": admin.metrics},
     "/admin/reload": {"POST": admin.reload},
@@ -87,9 +97,11 @@ class Api(web.Server):
             wire.busy = False
         if failure.detail:
             log.warning("request %s: %s (%s)", given, failure, failure.detail)
+        is_messages = request.raw_path.partition("?")[0] == completions.MESSAGES
+        write_body = anthropic_body if is_messages else openai_body
         if failure.status in UNREAD:
-            return wire.refuse(failure, given)
-        status, headers, body = render(failure, given)
+            return wire.refuse(failure, given, write_body)
+        status, headers, body = render(failure, given, write_body)
         refusal = web.Response(status=status, headers=headers, body=body)
         if wire.last:
             refusal.force_close()
@@ -156,6 +168,8 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
     if methods is None:
         path = path.partition("?")[0]
         methods = ROUTES.get(path)
+    if methods is None and path.startswith(admin.MODEL_PREFIX):
+        methods = ROUTES["/v1/models/{id}"]
     if methods is None:
         raise InvalidRequest(
             f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}",
@@ -163,12 +177,16 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
             code="unknown_route",
         )
     handler = methods.get(request.method)
+    if handler is None and request.method == "HEAD":
+        # aiohttp leaves the body out.
+        handler = methods.get("GET")
     if handler is None:
+        allowed = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
         raise InvalidRequest(
-            f"{path} does not take {request.method[:20]!r}; allowed: {', '.join(methods)}",
+            f"{path} does not take {request.method[:20]!r}; allowed: {allowed}",
             status=405,
             code="method_not_allowed",
-            headers={"allow": ", ".join(methods)},
+            headers={"allow": allowed},
         )
     return path, handler
 

@@ -1,7 +1,10 @@
-"""The pipeline of every OpenAI route: read, decide, forward, record. One function, top to bottom."""
+"""The pipeline of every route that a model server answers: read, decide, forward, record. One function,
+`serve`, top to bottom.
+"""
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Final
 
 from aiohttp import web
@@ -9,11 +12,14 @@ from aiohttp import web
 from octoroute.errors import GatewayError, InvalidRequest
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, Outcome, Plan, RequestView
 from octoroute.gateway import Gateway
-from octoroute.server.downstream import Downstream
-from octoroute.server.openai import check_chat, check_numbers, parse_body
+from octoroute.server.downstream import Downstream, MessagesDownstream
+from octoroute.server.openai import check_chat, check_numbers, check_prompt, parse_body
 from octoroute.server.reading import forwarded_headers, read_body
+from octoroute.upstream.forward import Client
 
 CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+MESSAGES: Final = "/v1/messages"
 # For the log only: nobody is left to be told. nginx's number for it.
 CLIENT_GONE: Final = 499
 
@@ -27,8 +33,9 @@ async def read_request(request: web.BaseRequest, path: str, request_id: str, gat
     if path == CHAT:
         check_chat(fields, server.max_messages, server.max_content_chars)
     else:
+        if path == COMPLETIONS:
+            check_prompt(fields)
         check_numbers(fields)
-    headers = request.headers
     model = fields.get("model")
     return RequestView(
         request_id=request_id,
@@ -37,8 +44,8 @@ async def read_request(request: web.BaseRequest, path: str, request_id: str, gat
         fields=fields,
         model=model if isinstance(model, str) else "",
         stream=fields.get("stream") is True,
-        importance=_override(headers.get("X-Octoroute-Importance"), "X-Octoroute-Importance", IMPORTANCES),
-        task_type=_override(headers.get("X-Octoroute-Task-Type"), "X-Octoroute-Task-Type", TASK_TYPES),
+        importance=override(request, "X-Octoroute-Importance", IMPORTANCES),
+        task_type=override(request, "X-Octoroute-Task-Type", TASK_TYPES),
         headers=forwarded_headers(request, request_id),
         read_ns=time.monotonic_ns(),
     )
@@ -47,14 +54,21 @@ async def read_request(request: web.BaseRequest, path: str, request_id: str, gat
 async def complete(
     request: web.BaseRequest, path: str, request_id: str, gateway: Gateway
 ) -> web.StreamResponse:
-    """Serves one request. Errors that can still be told as a status are raised."""
+    """Serves one request: the server's own answer goes to the client as it came."""
+    make = Downstream if path != MESSAGES else MessagesDownstream
+    client = make(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
+    await serve(read_request(request, path, request_id, gateway), client, gateway)
+    return client.written()
+
+
+async def serve(reading: Awaitable[RequestView], client: Client, gateway: Gateway) -> tuple[Plan, Outcome]:
+    """The pipeline. Errors that can still be told as a status are raised."""
     outcome = Outcome()
     view: RequestView | None = None
     plan: Plan | None = None
-    client = Downstream(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
     snapshot = gateway.snapshot
     try:
-        view = await read_request(request, path, request_id, gateway)
+        view = await reading
         plan = await gateway.decide(view, snapshot)
         await gateway.forward(view, plan, snapshot, client, outcome)
     except asyncio.CancelledError:
@@ -72,7 +86,8 @@ async def complete(
         if view is not None:
             outcome.duration_s = (time.monotonic_ns() - view.read_ns) * 1e-9
             gateway.record(view, plan, outcome)
-    return client.written()
+    assert plan is not None
+    return plan, outcome
 
 
 def check_content_type(request: web.BaseRequest) -> None:
@@ -87,9 +102,9 @@ def check_content_type(request: web.BaseRequest) -> None:
         )
 
 
-def _override(value: str | None, name: str, allowed: tuple[str, ...]) -> str | None:
-    if value is None:
-        return None
-    if value not in allowed:
+def override(request: web.BaseRequest, name: str, allowed: tuple[str, ...]) -> str | None:
+    """The value of a header that overrides what the gateway would judge by itself. Raises InvalidRequest."""
+    value = request.headers.get(name)
+    if value is not None and value not in allowed:
         raise InvalidRequest(f"the header {name} must be one of: {', '.join(allowed)}", param=name)
     return value

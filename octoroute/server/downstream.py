@@ -18,7 +18,15 @@ from aiohttp.http_exceptions import LineTooLong
 
 from octoroute._http1 import Head
 from octoroute._relay import Relay
-from octoroute.errors import GatewayError, Internal, InvalidRequest, error_object, render
+from octoroute.errors import (
+    GatewayError,
+    Internal,
+    InvalidRequest,
+    WriteBody,
+    anthropic_body,
+    openai_body,
+    render,
+)
 from octoroute.server.reading import new_id
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import CHUNKED, Connection
@@ -156,6 +164,12 @@ class Downstream:
             # What follows on this connection (its end, the answer to a pipelined request) must come after.
             self._transport.write(lines + answer.body)
 
+    def announce(self, head: Head, relay: Relay) -> None:
+        """Writes the head of a stream whose first event is slow to come."""
+        self.started = True
+        self._transport.write(self._head(head.status, head.reason, head.end_to_end, head))
+        relay.spoke()
+
     def ping(self, relay: Relay) -> None:
         if not self.started:
             self.started = True
@@ -173,6 +187,9 @@ class Downstream:
         if self._recoded and self._http11:
             self._transport.write(LAST_CHUNK)
 
+    def error_event(self, error: GatewayError, message: str) -> bytes:
+        return b"data: %b\n\n" % openai_body(error, message)
+
     def break_off(self, error: GatewayError, *, clean: bool) -> None:
         """Ends a started answer that can't be completed.
 
@@ -183,7 +200,7 @@ class Downstream:
         self.keep_alive = False
         if clean and (self._chunked or not self._http11):
             message = f"{error.message} (request id: {self.request_id})"
-            event = b"data: %b\n\n" % error_object(message, error.type, error.param, error.code)
+            event = self.error_event(error, message)
             if self._http11:
                 self._payload(event)
                 self._transport.write(LAST_CHUNK)
@@ -192,6 +209,15 @@ class Downstream:
             self._transport.close()
         else:
             self._transport.abort()
+
+
+class MessagesDownstream(Downstream):
+    """The way back to a client of /v1/messages, which looks for errors under the event name `error` only."""
+
+    __slots__ = ()
+
+    def error_event(self, error: GatewayError, message: str) -> bytes:
+        return b"event: error\ndata: %b\n\n" % anthropic_body(error, message)
 
 
 class ClientWire(web.RequestHandler):
@@ -256,11 +282,11 @@ class ClientWire(web.RequestHandler):
         """Whether a pipelined request waits for this one to end."""
         return bool(self._messages)
 
-    def refuse(self, error: GatewayError, request_id: str) -> "Refused":
+    def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> "Refused":
         """Answers a request that was not read to its end; the connection ends behind the answer."""
         self.head_since = 0.0
         if self.transport is not None:
-            status, headers, body = render(error, request_id)
+            status, headers, body = render(error, request_id, write_body)
             lines = b"".join(
                 b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()
             )

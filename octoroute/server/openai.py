@@ -31,7 +31,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
     if not isinstance(fields, dict):
-        raise InvalidRequest(f"the body must be a JSON object, not {_json_type(fields)}", code="invalid_json")
+        raise InvalidRequest(f"the body must be a JSON object, not {json_type(fields)}", code="invalid_json")
     return fields
 
 
@@ -43,7 +43,7 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
     if messages is None:
         raise InvalidRequest("messages is missing", param="messages", code="missing_required_parameter")
     if not isinstance(messages, list):
-        raise InvalidRequest(f"messages must be an array, not {_json_type(messages)}", param="messages")
+        raise InvalidRequest(f"messages must be an array, not {json_type(messages)}", param="messages")
     if not messages:
         raise InvalidRequest("messages must not be empty", param="messages")
     if len(messages) > max_messages:
@@ -54,7 +54,7 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
     for at, message in enumerate(messages):
         if not isinstance(message, dict):
             raise InvalidRequest(
-                f"messages[{at}] must be an object, not {_json_type(message)}", param=f"messages[{at}]"
+                f"messages[{at}] must be an object, not {json_type(message)}", param=f"messages[{at}]"
             )
         content = message.get("content")
         if isinstance(content, str):
@@ -72,7 +72,7 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
             blank = True
         else:
             raise InvalidRequest(
-                f"messages[{at}].content must be a string or an array, not {_json_type(content)}",
+                f"messages[{at}].content must be a string or an array, not {json_type(content)}",
                 param=f"messages[{at}].content",
             )
         if blank and message.get("role") in SPEAKERS:
@@ -87,6 +87,15 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
     check_numbers(fields)
 
 
+def check_prompt(fields: dict[str, Any]) -> None:
+    """Checks what a request to /v1/completions can't do without. Raises InvalidRequest with `param`."""
+    prompt = fields.get("prompt")
+    if prompt is None:
+        raise InvalidRequest("prompt is missing", param="prompt", code="missing_required_parameter")
+    if not isinstance(prompt, str | list):
+        raise InvalidRequest(f"prompt must be a string or an array, not {json_type(prompt)}", param="prompt")
+
+
 def check_numbers(fields: dict[str, Any]) -> None:
     """Checks the numbers whose ranges OpenAI's API fixes. Raises InvalidRequest with `param`."""
     if CHECKED.isdisjoint(fields):
@@ -96,7 +105,7 @@ def check_numbers(fields: dict[str, Any]) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidRequest(f"{name} must be a number, not {_json_type(value)}", param=name)
+            raise InvalidRequest(f"{name} must be a number, not {json_type(value)}", param=name)
         # Written so that NaN fails too.
         if not (low <= value <= high and (closed or value > low)):
             allowed = f"{low:g} to {high:g}" if closed else f"above {low:g}, up to {high:g}"
@@ -106,26 +115,28 @@ def check_numbers(fields: dict[str, Any]) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidRequest(f"{name} must be an integer, not {_json_type(value)}", param=name)
+            raise InvalidRequest(f"{name} must be an integer, not {json_type(value)}", param=name)
         if value <= 0:
             raise InvalidRequest(f"{name} is {value}; allowed: 1 or more", param=name)
     stream = fields.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise InvalidRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
+        raise InvalidRequest(f"stream must be true or false, not {json_type(stream)}", param="stream")
 
 
 def model_list(tiers: Iterable[str], endpoints: Iterable[str]) -> bytes:
     """The body of GET /v1/models: `auto` and the tiers, then the endpoint names, each once."""
-    entries = [_model(name, "octoroute") for name in ("auto", *tiers)]
-    entries += [_model(name, "user") for name in dict.fromkeys(endpoints)]
+    entries = [model_entry(name, "octoroute") for name in ("auto", *tiers)]
+    entries += [model_entry(name, "user") for name in dict.fromkeys(endpoints)]
     return orjson.dumps({"object": "list", "data": entries})
 
 
-def _model(name: str, owner: str) -> dict[str, Any]:
+def model_entry(name: str, owner: str) -> dict[str, Any]:
+    """One model of the list."""
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
-def _json_type(value: object) -> str:
+def json_type(value: object) -> str:
+    """What JSON calls the type of a decoded value."""
     match value:
         case None:
             return "null"

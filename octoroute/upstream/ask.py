@@ -39,6 +39,8 @@ class TooLong:
         assert isinstance(relay, Connection)
         relay.settle(Verdict.BROKEN, "too long")
 
+    def announce(self, head: Head, relay: Relay) -> None: ...
+
     def ping(self, relay: Relay) -> None: ...
 
 

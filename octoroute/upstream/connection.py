@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Up to here an answer that is no event stream is kept back until it is complete, so that a server that dies
 # in the middle of it can be replaced unseen; a larger one flows.
 HOLD_BYTES = 65_536
+# A stream's head waits so long for the first event behind it: a server that fails at once can then be
+# replaced, or its failure told as a status; a client whose prompt takes longer sees that it was heard.
+ANNOUNCE_NS = 250_000_000
 CHUNKED = 2
 RETRYABLE = frozenset((429, 500, 502, 503, 504))
 
@@ -43,6 +46,9 @@ class ClientSide(Protocol):
         follows.
         """
 
+    def announce(self, head: Head, relay: Relay) -> None:
+        """A stream has begun whose first event is slow to come: write the head alone."""
+
     def ping(self, relay: Relay) -> None:
         """Say something harmless: the client has heard nothing for a while."""
 
@@ -62,6 +68,7 @@ class Connection(Relay):
         self.client: ClientSide | None = None
         self.verdict: asyncio.Future[Verdict] | None = None
         self.reason = ""
+        self.silence_ns = 0
         self.was_reused = False
         self.carried_stream = False
         self.idle_since = 0.0
@@ -85,7 +92,7 @@ class Connection(Relay):
         self.verdict = verdict = asyncio.get_running_loop().create_future()
         self.deadline_ns = deadline_ns
         self.idle_ns = idle_ns
-        self.ping_ns = ping_ns
+        self.ping_ns = self.silence_ns = ping_ns
         self.begin()
         if self.closed:
             # Lost between the end of the connecting and now.
@@ -107,6 +114,10 @@ class Connection(Relay):
 
     # Turning points, called by the relay.
 
+    def on_head(self) -> None:
+        if self.silence_ns and self.head.event_stream and self.head.status == 200:
+            self.ping_ns = ANNOUNCE_NS
+
     def on_held(self) -> None:
         head = self.head
         if head.event_stream and head.status == 200:
@@ -115,7 +126,7 @@ class Connection(Relay):
                 self._start()
         elif self.framing.done:
             self.settle(Verdict.WHOLE)
-        elif self.held_size > HOLD_BYTES:
+        elif self.held_bytes > HOLD_BYTES:
             if head.status in RETRYABLE:
                 self.settle(Verdict.FAILED, f"status {head.status}")
             else:
@@ -132,7 +143,7 @@ class Connection(Relay):
             if self.framing.done:
                 # A complete stream without any event is an odd answer, but it is the server's answer.
                 return True
-            return self.held_size > HOLD_BYTES
+            return self.held_bytes > HOLD_BYTES
         if b'"error"' in event and is_error_event(event):
             self.settle(Verdict.FAILED, "error event")
             return False
@@ -158,11 +169,23 @@ class Connection(Relay):
             self.settle(Verdict.TIMEOUT, "no answer in time")
 
     def on_quiet(self) -> None:
-        if self.client is not None and self.clean:
+        if self.client is None:
+            return
+        if self.ping_ns != self.silence_ns:
+            self.ping_ns = self.silence_ns
+            if not self.client.started:
+                self.client.announce(self.head, self)
+        elif self.clean:
             self.client.ping(self)
 
     def on_idle_lost(self) -> None:
         self.pool.lost(self)
+
+    def pause_writing(self) -> None:
+        """The server is slow to take a large request. All of it is in memory already: nothing to pause."""
+
+    def resume_writing(self) -> None:
+        """See pause_writing."""
 
     @property
     def unanswered(self) -> bool:

@@ -39,24 +39,27 @@ class Nowhere:
     def start(self, head: Head, relay: Relay) -> None:  # noqa: ARG002
         relay.pass_on(self._drop, b"")
 
+    def announce(self, head: Head, relay: Relay) -> None: ...
+
     def ping(self, relay: Relay) -> None: ...
 
     def _drop(self, data: bytes) -> None: ...
 
 
 class Prober:
-    """`run` probes for ever while `on_duty`. `failures` counts crashes of the probing itself, for /health."""
+    """`run` probes for ever while `on_duty`, and calls `crashed` for each crash of the probing itself."""
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         sites: Mapping[Endpoint, Site],
         active: dict[Connection, Endpoint],
+        crashed: Callable[[], None],
     ) -> None:
         self.snapshot = snapshot
         self.sites = sites
         self.active = active
-        self.failures = 0
+        self.crashed = crashed
         self.running = False
         self._duty = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -89,7 +92,7 @@ class Prober:
                         await self._hurry.wait()
             except Exception:
                 self.running = False
-                self.failures += 1
+                self.crashed()
                 wait = RESTART_BACKOFF[min(crashes, len(RESTART_BACKOFF) - 1)]
                 crashes += 1
                 log.exception("probing the endpoints failed; again in %g s", wait)

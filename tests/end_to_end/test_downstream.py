@@ -132,6 +132,27 @@ async def test_a_client_that_waits_hears_a_comment_and_then_the_answer(near: Nea
         assert got.replace(PING, b"") == EVENT
 
 
+async def test_the_head_of_a_slow_stream_comes_before_its_first_event(near: Near) -> None:
+    go = asyncio.Event()
+    near.script(STREAM_HEAD, go, chunk(EVENT), LAST_CHUNK)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        assert (await client.head()).status == 200
+        go.set()
+        got = b""
+        while data := await client.data():
+            got += data
+        assert got.replace(PING, b"") == EVENT
+
+
+async def test_a_stream_that_fails_at_once_after_its_head_is_told_as_a_status(near: Near) -> None:
+    near.script(STREAM_HEAD, CLOSE)
+    async with WireClient(near.port) as client:
+        client.post(PATH, chat(stream=True))
+        reply = await client.reply()
+        assert (reply.status, reply.error["code"]) == (502, "upstream_failed")
+
+
 async def test_silence_in_the_middle_of_a_stream_is_broken_by_comments_between_events(near: Near) -> None:
     go = asyncio.Event()
     near.script(STREAM_HEAD, chunk(EVENT), go, chunk(EVENT), LAST_CHUNK)

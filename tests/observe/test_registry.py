@@ -155,6 +155,15 @@ def test_whichever_worker_is_asked_shows_the_sum_of_all() -> None:
     in_child(look)
 
 
+def test_a_total_is_over_all_labels() -> None:
+    of = registry()
+    assert of.total("octoroute_requests_total") == 0
+    of.counter("octoroute_requests_total", "fast", "rule").add(2)
+    of.counter("octoroute_requests_total", "deep", "llm").add(3)
+    of.counter("octoroute_model_invocations_total", "deep").add(7)
+    assert of.total("octoroute_requests_total") == 5
+
+
 def test_labels_without_room_are_counted_together_and_said_to_be() -> None:
     small = registry(capacity=400)
     kept = [small.counter(UPSTREAM, "fast", f"endpoint-{at}", "ok") for at in range(600)]

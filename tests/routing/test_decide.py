@@ -242,3 +242,49 @@ def test_the_default_tier_holds_the_highest_priority(
 ) -> None:
     assert default_tier(endpoints) == tier
     assert default_tier(reversed(endpoints)) == tier
+
+
+# Requests that leave things out, or say too much
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize"])
+@pytest.mark.parametrize("strategy", ["rule", "llm", "hybrid"])
+def test_a_request_for_tokens_may_leave_its_model_out(path: str, strategy: str) -> None:
+    for fields in ({"content": "hello"}, {"content": "x" * 20_000, "model": None}):
+        decision = decide(view(fields, "", path=path), table(strategy))
+        assert decision == Plan(Target("balanced"), "rule", "default")
+
+
+def test_a_request_for_tokens_that_asks_for_auto_is_judged_by_its_text() -> None:
+    decision = decide(view({"content": "hello"}, path="/tokenize"), table())
+    assert isinstance(decision, Plan)
+    assert decision.target == Target("fast")
+
+
+def test_a_model_that_is_no_text_is_refused_there_too() -> None:
+    with pytest.raises(InvalidRequest):
+        decide(view({"content": "a", "model": 7}, "", path="/tokenize"), table())
+
+
+@pytest.mark.parametrize("model", ["fast", "FAST", "small-8b", "gpt-4o"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"importance": "high"}, "X-Octoroute-Importance ignored"),
+        ({"task_type": "code"}, "X-Octoroute-Task-Type ignored"),
+        (
+            {"importance": "high", "task_type": "code"},
+            "X-Octoroute-Importance and X-Octoroute-Task-Type ignored",
+        ),
+    ],
+)
+def test_an_override_that_a_named_model_makes_void_is_told(
+    model: str, given: dict[str, str], told: str
+) -> None:
+    names = table(aliases={"gpt-4o": "fast"})
+    decision = decide(view(chat("a"), model, **given), names)
+    assert isinstance(decision, Plan)
+    assert [one.startswith(told) for one in decision.warnings] == [True]
+    again = decide(view(chat("a"), model), names)
+    assert isinstance(again, Plan)
+    assert again.warnings == ()
