@@ -16,8 +16,8 @@ from octoroute.balance.group import FatalSelectionError
 from octoroute.errors import GatewayError, Internal, InvalidRequest, anthropic_body, openai_body, render
 from octoroute.gateway import Gateway
 from octoroute.server import admin, chat, completions
-from octoroute.server.downstream import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 from octoroute.server.reading import request_id
+from octoroute.server.wire import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,211 @@
+"""A client's connection: aiohttp's, with our hooks. The one seam to how aiohttp works inside.
+
+It tells an answer's source when the client leaves, or does not read; it times and bounds the heads of
+requests; and it answers what can't be read. What it relies on of aiohttp is pinned by
+tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `_messages`, `_request_count`,
+`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, and that a returned
+response is asked for `prepare`, `write_eof` and `keep_alive` only.
+"""
+
+import asyncio
+import select
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from octoroute.errors import GatewayError, Internal, InvalidRequest, WriteBody, openai_body, render
+from octoroute.server.reading import new_id
+from octoroute.upstream.connection import Connection
+
+# Bounds of a request's head (431 beyond), and how long a refused client may go on sending.
+MAX_HEAD_BYTES: Final = 65_536
+MAX_LINE_BYTES: Final = 16_384
+LINGER_SECONDS: Final = 2.0
+REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Written(web.StreamResponse):
+    """What a handler gives back to aiohttp when the answer is already on its way."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+        self._eof_sent = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        return None
+
+
+KEEP = Written(keep_alive=True)
+CLOSE = Written(keep_alive=False)
+
+
+class ClientWire(web.RequestHandler):
+    """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
+
+    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since", "large", "last")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.feed: Connection | None = None
+        # From a request's head to the end of its handler.
+        self.busy = False
+        # Since when a request's head is incomplete, on the loop's clock (0: it is not), and its bytes so far.
+        self.head_since = 0.0
+        self.head_bytes = 0
+        self.large = False
+        # No request follows the one under way: the gateway ends.
+        self.last = False
+        self._gone: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._gone is not None:
+            return
+        parsed = self._request_count
+        super().data_received(data)
+        if self._request_count != parsed:
+            self.busy = True
+            self.head_since = 0.0
+            # A head that came in one read may be larger than one that came in pieces could get.
+            self.large = len(data) > MAX_HEAD_BYTES
+        if self.busy:
+            return
+        self.head_bytes += len(data)
+        if not self.head_since:
+            self.head_since = self._loop.time()
+            self.head_bytes = len(data)
+        if self.head_bytes > MAX_HEAD_BYTES:
+            self.refuse_head(header_too_large())
+
+    @property
+    def requests(self) -> int:
+        """How many have begun to arrive."""
+        return int(self._request_count)
+
+    @property
+    def active(self) -> bool:
+        """Whether a request arrives, is served or is being answered."""
+        return bool(self.busy or self.head_since or self._request_in_progress or self._messages)
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes, or the client's end, wait to be read: closing now would reset the connection."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a pipelined request waits for this one to end."""
+        return bool(self._messages)
+
+    def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> "Refused":
+        """Answers a request that was not read to its end; the connection ends behind the answer."""
+        self.head_since = 0.0
+        if self.transport is not None:
+            status, headers, body = render(error, request_id, write_body)
+            lines = b"".join(
+                b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()
+            )
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (status, REASONS[status], lines, len(body), body)
+            )
+        return Refused(self)
+
+    def refuse_head(self, error: GatewayError) -> None:
+        """The same for a request whose head will never be complete, so that no handler can return it."""
+        self._loop.create_task(self.refuse(error, new_id()).write_eof())
+
+    async def linger(self) -> None:
+        """Drops what the client still sends, until it closes or LINGER_SECONDS are over; then closes.
+
+        Closing while bytes are unread resets the connection, and the answer could be lost before the client
+        reads it.
+        """
+        self._gone = self._loop.create_future()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self._gone
+        except TimeoutError:
+            self.force_close()
+
+    def eof_received(self) -> None:
+        # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a
+        # client that was killed looks like this.
+        if self.busy and self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        feed = self.feed
+        if feed is not None:
+            self.feed = None
+            feed.client_gone()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        feed = self.feed
+        if feed is not None and not feed.closed:
+            feed.writing_paused = True
+            feed.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        feed = self.feed
+        if feed is not None and not feed.closed:
+            feed.writing_paused = False
+            feed.transport.resume_reading()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
+        return self.refuse(unreadable(status, exc), new_id())
+
+
+class Refused(Written):
+    """What a handler gives back when `ClientWire.refuse` has written the answer."""
+
+    def __init__(self, wire: ClientWire) -> None:
+        super().__init__(keep_alive=False)
+        self._wire = wire
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        await self._wire.linger()
+
+
+def header_too_large() -> InvalidRequest:
+    return InvalidRequest(
+        f"the request's head is larger than {MAX_HEAD_BYTES} bytes, or a header than {MAX_LINE_BYTES}",
+        status=431,
+        code="header_too_large",
+    )
+
+
+def unreadable(status: int, exc: BaseException | None) -> GatewayError:
+    """What aiohttp's parser refused. Never repeats the client's bytes."""
+    if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
+        return header_too_large()
+    if status < 500:
+        return InvalidRequest("the request is not valid HTTP/1.x", status=status, code="bad_request")
+    return Internal("the gateway failed")
