@@ -49,24 +49,16 @@ class RequestWriter:
         for start, end, value in splices:
             length += len(value) - (end - start)
         head = b"%b%bContent-Length: %d\r\n\r\n" % (self._head(view.path), view.headers, length)
-        if length < JOIN_BYTES:
-            parts = [head]
-            at = 0
-            for start, end, value in splices:
-                parts.append(body[at:start])
-                parts.append(value)
-                at = end
-            parts.append(body[at:])
-            return (b"".join(parts),)
+        joined = length < JOIN_BYTES
+        source = body if joined else memoryview(body)
         pieces: list[bytes | memoryview] = [head]
-        whole = memoryview(body)
         at = 0
         for start, end, value in splices:
-            pieces.append(whole[at:start])
+            pieces.append(source[at:start])
             pieces.append(value)
             at = end
-        pieces.append(whole[at:])
-        return pieces
+        pieces.append(source[at:])
+        return (b"".join(pieces),) if joined else pieces
 
     def get(self, path: str) -> bytes:
         """A GET for `path` below the base URL."""
