@@ -4,6 +4,8 @@ import re
 import struct
 
 REGION = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ \S+ *(.*)")
+# A sanitizer reserves terabytes, in which there is no data of ours.
+MAX_REGION_BYTES = 1 << 28
 NOT_A_NUMBER = struct.pack("d", float("nan"))
 
 
@@ -20,6 +22,8 @@ def corrupt(pid: int, number: float) -> int:
             if not match or match[3].startswith("[v"):
                 continue
             start, end = int(match[1], 16), int(match[2], 16)
+            if end - start > MAX_REGION_BYTES:
+                continue
             try:
                 memory.seek(start)
                 region = memory.read(end - start)
