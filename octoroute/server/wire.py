@@ -70,9 +70,9 @@ class ClientWire(web.RequestHandler):
         super().data_received(data)
         if self._request_count != parsed:
             self.busy = True
+            # Whether the head is too large can't be told yet: a part of what came may be the body.
+            self.large = len(data) + (self.head_bytes if self.head_since else 0) > MAX_HEAD_BYTES
             self.head_since = 0.0
-            # A head that came in one read may be larger than one that came in pieces could get.
-            self.large = len(data) > MAX_HEAD_BYTES
         if self.busy:
             return
         self.head_bytes += len(data)
