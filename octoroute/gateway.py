@@ -46,12 +46,14 @@ set_gap_bounds(INTER_TOKEN_S)
 
 class Shared:
     """What all workers share: the endpoints' live state and the metrics' cells. Made before they are
-    forked.
+    forked. `spare` columns are for those that drain while another has taken their place.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self.state = FleetState(workers=workers)
-        self.registry = Registry(workers, self._in_flight, self._endpoints_up)
+    def __init__(self, workers: int = 1, spare: int = 0) -> None:
+        self.workers = workers
+        self.started_s = time.monotonic()
+        self.state = FleetState(workers=workers + spare)
+        self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up)
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
 
@@ -125,6 +127,7 @@ class Gateway:
         before = self.snapshot.config
         snapshot = compile_snapshot(config, self.shared.state)
         self.sites.furnish(snapshot)
+        _let_the_file_win(self.snapshot, snapshot)
         self.snapshot = self.shared.snapshot = snapshot
         self.recorder = self._recorder(config)
         if (before.models, before.routing) != (config.models, config.routing):
@@ -221,6 +224,14 @@ def try_out(config: Config) -> None:
         Gateway(config)
     except MemoryError as error:
         raise ConfigError("models", [str(error)]) from None
+
+
+def _let_the_file_win(old: Snapshot, new: Snapshot) -> None:
+    """A live weight ends where the file has another weight now than when it was set."""
+    before = {endpoint.slot: endpoint.spec.weight for endpoint in old.endpoints}
+    for endpoint in new.endpoints:
+        if before.get(endpoint.slot, endpoint.spec.weight) != endpoint.spec.weight:
+            endpoint.set_weight(None)
 
 
 async def _nobody_reloads() -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Supervisor:
         # A worker that drains while another has taken its place keeps its column: so there is one to spare
         # for each.
         self.columns = list(reversed(range(2 * len(sets))))
-        self.shared = Shared(len(self.columns))
+        self.shared = Shared(len(sets), spare=len(sets))
         self.tls = tls
         self.processes: dict[int, Process] = {}
         self.reloads = Reloads(path, config)

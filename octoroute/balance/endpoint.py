@@ -109,6 +109,10 @@ class Endpoint:
         """The configured weight, or the one set live in its place."""
         return self.state.weight(self.slot) or self.spec.weight
 
+    def set_weight(self, weight: float | None) -> None:
+        """Replace the configured weight, in every worker; None puts it back."""
+        self.state.set_weight(self.slot, weight or 0.0)
+
     @property
     def consecutive_failures(self) -> int:
         return self.state.report(self.slot)["failures"]

@@ -15,7 +15,7 @@ from aiohttp import web
 from octoroute.balance.group import FatalSelectionError
 from octoroute.errors import GatewayError, Internal, InvalidRequest, anthropic_body, openai_body, render
 from octoroute.gateway import Gateway
-from octoroute.server import admin, chat, completions
+from octoroute.server import admin, chat, completions, fleet
 from octoroute.server.reading import request_id
 from octoroute.server.wire import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 
@@ -39,6 +39,10 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/health": {"GET": admin.health},
     "/metrics": {"GET": admin.metrics},
     "/admin/reload": {"POST": admin.reload},
+    "/admin/status": {"GET": fleet.status},
+    fleet.ROUTE + "drain": {"POST": fleet.drain},
+    fleet.ROUTE + "undrain": {"POST": fleet.undrain},
+    fleet.ROUTE + "weight": {"POST": fleet.weight},
 }
 # How long an idle connection of a worker that drains waits for one more request, and how often it is looked
 # at. A client that sends one after the other sends the next within milliseconds.
@@ -170,6 +174,8 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
         methods = ROUTES.get(path)
     if methods is None and path.startswith(admin.MODEL_PREFIX):
         methods = ROUTES["/v1/models/{id}"]
+    if methods is None and path.startswith(fleet.PREFIX):
+        methods = ROUTES.get(fleet.route_of(path))
     if methods is None:
         raise InvalidRequest(
             f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}",

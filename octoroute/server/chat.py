@@ -5,7 +5,6 @@ metrics and log are the same, and the model's answer is kept whole and said agai
 """
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
@@ -21,6 +20,7 @@ from octoroute.gateway import Gateway
 from octoroute.server.admin import json_response
 from octoroute.server.completions import CHAT, check_content_type, override, serve
 from octoroute.server.downstream import Downstream
+from octoroute.server.fleet import numbered
 from octoroute.server.openai import json_type, parse_body
 from octoroute.server.reading import forwarded_headers, read_body
 from octoroute.upstream.answer import Answer
@@ -194,18 +194,16 @@ async def models(request: web.BaseRequest, path: str, request_id: str, gateway: 
     the endpoint's name, with `#2`, `#3` behind it for replicas: still text, still one value for each server.
     """
     now = time.monotonic()
-    replicas: Counter[str] = Counter()
     entries = []
-    for endpoint in gateway.snapshot.endpoints:
+    for endpoint, replica in numbered(gateway.snapshot.endpoints):
         name = endpoint.spec.name
-        replicas[name] += 1
         # As 1.0: a server that was not checked yet was checked when the gateway started.
         checked = endpoint.seen["last_check"]
         entries.append(
             {
                 "name": name,
                 "tier": endpoint.spec.tier,
-                "endpoint": name if replicas[name] == 1 else f"{name}#{replicas[name]}",
+                "endpoint": name if replica == 1 else f"{name}#{replica}",
                 "healthy": endpoint.healthy,
                 "last_check_seconds_ago": int(now - (checked if isfinite(checked) else gateway.started_s)),
                 "consecutive_failures": endpoint.consecutive_failures,

@@ -6,7 +6,7 @@ A worker is told from another by the ids that it gives to requests: each makes u
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import orjson
 
@@ -23,6 +23,15 @@ def workers(gateway: Gateway) -> list[int]:
     pid = gateway.process.pid
     with open(f"/proc/{pid}/task/{pid}/children") as children:
         return [int(child) for child in children.read().split()]
+
+
+def open_files(pid: int) -> list[str]:
+    """What a process has open, as far as it stays open while this looks."""
+    files = []
+    for file in os.scandir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            files.append(os.readlink(file.path))
+    return files
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -174,6 +174,13 @@ async def ask(port: int, path: str = "/v1/chat/completions", fields: Any = None)
         return await client.reply()
 
 
+async def fetch(port: int, path: str) -> Reply:
+    """One GET on a connection of its own."""
+    async with WireClient(port) as client:
+        client.get(path)
+        return await client.reply()
+
+
 def chat(text: str = "hello", model: str = "fast", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
 
