@@ -20,7 +20,7 @@ from octoroute.errors import NoEndpoint, UpstreamFailed, UpstreamTimeout
 from octoroute.routing.question import MAX_BODY_BYTES, Question, QuestionFailed, Step, read_answer
 from octoroute.routing.remember import Decisions
 from octoroute.upstream.connection import HOLD_BYTES, Connection, Verdict
-from octoroute.upstream.forward import Site
+from octoroute.upstream.site import Site
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer, server_message
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Verdict
 from octoroute.upstream.outbox import Outbox
-from octoroute.upstream.pool import Pool
-from octoroute.upstream.request import RequestWriter
+from octoroute.upstream.site import Site
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
 PING_NS = 15_000_000_000
@@ -45,15 +44,6 @@ class Client(ClientSide, Protocol):
 
     def break_off(self, error: GatewayError, *, clean: bool) -> None:
         """A streamed answer can't be completed. `clean`: what went out so far ends with a complete event."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What belongs to one endpoint on this side: how to write for it, how to reach it."""
-
-    writer: RequestWriter
-    pool: Pool
-    why: bytes  # header lines that say which endpoint answered
 
 
 class Forwarder:

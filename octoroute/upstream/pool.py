@@ -46,6 +46,8 @@ class Pool:
         self.probation: deque[Connection] = deque()
         self.after_stream: Literal["unknown", "closes", "keeps"] = "unknown"
         self.learnt_at = 0.0
+        # The software that listens there (kind.py), "" if that has not been learnt.
+        self.kind = ""
         self.opened = 0
         self.closed = False
 

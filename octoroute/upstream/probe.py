@@ -20,7 +20,8 @@ from octoroute.balance.endpoint import Endpoint
 from octoroute.errors import UpstreamFailed
 from octoroute.snapshot import Snapshot
 from octoroute.upstream.connection import Connection, Verdict
-from octoroute.upstream.forward import Site
+from octoroute.upstream.kind import told_kind
+from octoroute.upstream.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,10 @@ class Prober:
                 (site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0
             )
             if verdict is Verdict.WHOLE:
-                return judge(connection.head.status, connection.held_payload()), False
+                body = connection.held_payload()
+                if path == "/models" and connection.head.status == 200:
+                    site.pool.kind = told_kind(connection.head.headers, body)
+                return judge(connection.head.status, body), False
             if verdict is Verdict.STREAMED:
                 return "" if connection.head.status == 200 else f"status {connection.head.status}", False
             return connection.reason, verdict is Verdict.TIMEOUT

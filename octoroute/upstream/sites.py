@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 from octoroute.balance.endpoint import Endpoint, EndpointSpec
 from octoroute.snapshot import Snapshot
-from octoroute.upstream.forward import Site
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
+from octoroute.upstream.site import Site
 
 # What must be equal for two endpoints to share connections: base URL, tls_verify, connect_seconds.
 _Address = tuple[str, bool, float]

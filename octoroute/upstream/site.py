@@ -1,0 +1,15 @@
+"""What belongs to one endpoint on this side: how to write for it, how to reach it."""
+
+from dataclasses import dataclass
+
+from octoroute.upstream.pool import Pool
+from octoroute.upstream.request import RequestWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Made for one snapshot; the pool outlives it (sites.py)."""
+
+    writer: RequestWriter
+    pool: Pool
+    why: bytes  # header lines that say which endpoint answered
