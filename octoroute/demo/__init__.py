@@ -2,6 +2,6 @@
 
 from octoroute.demo.faults import FAULTS
 from octoroute.demo.server import SimulatedServer
-from octoroute.demo.wire import CLOSE, RESET, STALL, Request, Step
+from octoroute.demo.wire import CLOSE, HALF_CLOSE, RESET, STALL, Request, Step
 
-__all__ = ["CLOSE", "FAULTS", "RESET", "STALL", "Request", "SimulatedServer", "Step"]
+__all__ = ["CLOSE", "FAULTS", "HALF_CLOSE", "RESET", "STALL", "Request", "SimulatedServer", "Step"]

@@ -11,7 +11,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Protocol, cast
 
-from octoroute.demo.wire import CLOSE, RESET, STALL, BadRequestError, Request, RequestReader, Step, head
+from octoroute.demo.wire import (
+    CLOSE,
+    HALF_CLOSE,
+    RESET,
+    STALL,
+    BadRequestError,
+    Request,
+    RequestReader,
+    Step,
+    head,
+)
 
 
 class Owner(Protocol):
@@ -169,6 +179,9 @@ class Connection(asyncio.Protocol):
             elif step is RESET:
                 self.abort()
                 return False
+            elif step is HALF_CLOSE:
+                if not self._transport.is_closing():
+                    self._transport.write_eof()
             elif step is STALL:
                 await self._loop.create_future()
             else:

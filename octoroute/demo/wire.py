@@ -17,14 +17,17 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Signal(Enum):
-    """Steps that are not bytes: end the connection in order (FIN), cut it (RST), or say nothing any more."""
+    """Steps that are not bytes: end the connection in order (FIN), end our side of it alone, cut it (RST),
+    or say nothing any more.
+    """
 
     CLOSE = "close"
+    HALF_CLOSE = "half-close"
     RESET = "reset"
     STALL = "stall"
 
 
-CLOSE, RESET, STALL = Signal.CLOSE, Signal.RESET, Signal.STALL
+CLOSE, HALF_CLOSE, RESET, STALL = Signal.CLOSE, Signal.HALF_CLOSE, Signal.RESET, Signal.STALL
 
 
 class Waitable(Protocol):

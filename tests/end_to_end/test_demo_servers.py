@@ -176,7 +176,8 @@ async def test_a_fault_is_counted_and_then_over(serve: StartServer, fault: str) 
         async with WireClient(server.port) as client:
             client.post("/v1/chat/completions", chat(model=server.model, stream=True))
             await server.wait_for(lambda: len(server.completions) > 0)
-    assert server.completions[0].fault == (fault if fault != "closes-idle" else None)
+    met = fault not in ("closes-idle", "half-open")  # these need a connection that was used before
+    assert server.completions[0].fault == (fault if met else None)
     server.set_fault(None)
     assert (await converse(server.port, model=server.model)).status == 200
 

@@ -11,31 +11,51 @@ from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.wire_client import Reply, converse
 
-STALLS = ["stall-before-head", "stall-after-head"]
+STALLS = ["stall-before-head", "stall-mid-head", "stall-after-head"]
 BROKEN_START = [
     "refuse",
     "reset-before-head",
     "reset-after-head",
     "close-before-head",
+    "close-mid-head",
     "status-429",
     "status-429-retry-after",
     "status-500",
     "status-502",
+    "status-502-html",
     "status-503-loading",
+    "storm-429",
+    "storm-500",
+    "storm-503",
     "malformed-chunk",
     "huge-chunk-size",
     "negative-chunk-size",
+    "huge-chunk-extension",
     "malformed-head",
     "huge-head",
     "two-content-lengths",
+    "length-and-chunked",
     "error-event-200",
 ]
-BROKEN_MIDDLE = ["reset-mid-event", "close-mid-stream", "stall-mid-stream"]
+BROKEN_MIDDLE = [
+    "reset-mid-stream",
+    "reset-mid-event",
+    "reset-mid-character",
+    "close-mid-stream",
+    "close-mid-event",
+    "half-closed",
+    "stall-mid-stream",
+    "stall-mid-event",
+    "malformed-chunk-mid-stream",
+]
 HARMLESS = [
     "one-byte-writes",
     "split-utf8",
+    "slow-body",
+    "no-space-events",
     "no-done",
     "bytes-after-end",
+    "closes-soon",
     "http-1.0",
     "100-continue",
     "103-early-hints",

@@ -39,7 +39,7 @@ class Reply:
     def events(self) -> list[Any]:
         """The data events of a stream, decoded; `[DONE]` stays text."""
         lines = self.body.replace(b"\r\n", b"\n").split(b"\n")
-        data = [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
+        data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
         return ["[DONE]" if one == b"[DONE]" else orjson.loads(one) for one in data]
 
     @property
