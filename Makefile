@@ -51,6 +51,10 @@ coverage: $(VENV)/test ## run the tests and count the lines they reach, those of
 sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBSan
 	scripts/variant sanitize -n $(JOBS)
 
+.PHONY: bench-check
+bench-check: $(VENV)/run ## compare instructions per request and per chunk with the committed ones (needs valgrind)
+	$(PY) -m benchmarks.instructions
+
 .PHONY: clean
 clean: ## remove all that was built here (a cached llama.cpp stays)
 	rm -rf $(VENV) build dist octoroute/*.so *.egg-info
