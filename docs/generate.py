@@ -71,8 +71,11 @@ are told without showing it.
 """
 
 NAMES: dict[KeyPath, str] = {
-    ("models", "fast", 0): "`[[models.fast]]`, `[[models.balanced]]`, `[[models.deep]]`"
+    ("models", "fast", 0): "`[[models.fast]]`, `[[models.balanced]]`, `[[models.deep]]`",
+    ("tiers", "fast"): "`[tiers.fast]`, `[tiers.balanced]`, `[tiers.deep]`",
 }
+# Tables that hold nothing but the same table for each tier.
+BY_TIER = frozenset((("models",), ("tiers",)))
 
 
 HEADINGS = "| key | value | default | meaning |\n| --- | --- | --- | --- |"
@@ -85,7 +88,7 @@ def page() -> str:
 
 def _has_part(path: KeyPath) -> bool:
     """The keys of the three tiers are the same: one part tells them."""
-    return bool(path) and path != ("models",) and path[:2] not in (("models", "balanced"), ("models", "deep"))
+    return bool(path) and path not in BY_TIER and not (path[:1] in BY_TIER and path[1] != "fast")
 
 
 def _part(path: KeyPath, section: type[Section]) -> str:
@@ -107,6 +110,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if value is None:
         return "none"
+    if value == ():
+        return "`[]`"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, BaseModel):

@@ -54,6 +54,7 @@ class NoEndpoint(GatewayError):
 
     status = 503
     code = "no_endpoint_available"
+    retryable = True
 
 
 class Overloaded(GatewayError):

@@ -4,7 +4,7 @@ Plain data: no I/O, no clock, no logging. A stage reads the value of the stage b
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 TIERS: Final = ("fast", "balanced", "deep")
@@ -66,7 +66,8 @@ class Plan:
     """Where a request goes and why.
 
     `strategy` is what 1.0 recorded: `rule` (named targets too) or `llm`.
-    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`. `warnings` are for the client: what was
+    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`; where another tier had to stand in,
+    `;fallback:<tiers that could not answer>` follows. `warnings` are for the client: what was
     not done as it asked.
     """
 
@@ -76,6 +77,11 @@ class Plan:
     routing_ms: float = 0.0
     facts: Facts | None = None
     warnings: tuple[str, ...] = ()
+
+    def fall_back(self, target: Target) -> "Plan":
+        """This plan with another tier in the place of the one that can't answer."""
+        before = f"{self.reason}," if ";fallback:" in self.reason else f"{self.reason};fallback:"
+        return replace(self, target=target, reason=before + self.target.tier)
 
     @property
     def why(self) -> bytes:
@@ -98,6 +104,8 @@ def warning_line(warnings: Iterable[str]) -> bytes:
 class Outcome:
     """What came of a request. Times are seconds; `ttft_s` and `overhead_s` are negative where there was none.
 
+    `plan` is set where another tier stood in for the one that was decided on; `attempts` and `failures` are
+    those in that tier then, `earlier_attempts` those before.
     `result`: `ok`, `client_gone`, `error` (nothing of an answer went out), `broken` (the answer ended early).
     """
 
@@ -117,3 +125,5 @@ class Outcome:
     tail: bytes = b""  # the end of the answer as it was read, where `usage` stands
     gap_counts: bytes = b""  # native uint32 for each bucket of the gaps between chunks
     gap_sum_s: float = 0.0
+    plan: Plan | None = None
+    earlier_attempts: int = 0

@@ -13,7 +13,7 @@ from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
 from octoroute.balance.group import FatalSelectionError
 from octoroute.config import Config
-from octoroute.errors import ConfigError, Internal
+from octoroute.errors import ConfigError, GatewayError, Internal
 from octoroute.exchange import Outcome, Plan, RequestView, Target
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -37,6 +37,8 @@ HOUSEKEEPING_SECONDS = 1.0
 # once.
 PROBING_LEASE_SECONDS = 10.0
 RECENT_REQUESTS = 1000
+# Vectors, scores and tokens of another tier's model would be no answer at all.
+GENERATING = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"))
 LOST = "octoroute_metrics_recording_failures_total"
 UNTRACKED = "octoroute_health_tracking_failures_total"
 CRASHES = "octoroute_background_health_task_failures_total"
@@ -157,7 +159,27 @@ class Gateway:
     def forward(
         self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
     ) -> Coroutine[Any, Any, None]:
-        """Has a request answered by an endpoint of its plan's target. Raises GatewayError."""
+        """Has a request answered by an endpoint of its plan's target, or of a tier that stands in for it.
+        Raises GatewayError.
+        """
+        if snapshot.fallbacks and plan.target in snapshot.fallbacks and view.path in GENERATING:
+            return self._forward_or_fall_back(view, plan, snapshot, client, outcome)
+        return self._forward(view, plan, snapshot, client, outcome)
+
+    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
+        """Tells metrics and log what came of a request."""
+        self.recorder.record(view, outcome.plan or plan, outcome)
+
+    def fail_fatally(self, error: FatalSelectionError) -> None:
+        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
+        one.
+        """
+        log.critical("%s", error)
+        self.on_fatal()
+
+    def _forward(
+        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
+    ) -> Coroutine[Any, Any, None]:
         return self.forwarder.forward(
             view,
             plan,
@@ -168,16 +190,27 @@ class Gateway:
             outcome,
         )
 
-    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
-        """Tells metrics and log what came of a request."""
-        self.recorder.record(view, plan, outcome)
-
-    def fail_fatally(self, error: FatalSelectionError) -> None:
-        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
-        one.
-        """
-        log.critical("%s", error)
-        self.on_fatal()
+    async def _forward_or_fall_back(
+        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
+    ) -> None:
+        """Where no tier is able to answer, the error is that of the first."""
+        others = iter(snapshot.fallbacks[plan.target])
+        first: GatewayError | None = None
+        while True:
+            try:
+                return await self._forward(view, plan, snapshot, client, outcome)
+            except GatewayError as error:
+                if not error.retryable:
+                    raise
+                first = first or error
+                target = next(others, None)
+                if target is None:
+                    raise first from None
+            self.recorder.fell_back(plan, target, outcome)
+            plan = outcome.plan = plan.fall_back(target)
+            outcome.earlier_attempts += outcome.attempts
+            outcome.attempts = 0
+            outcome.failures.clear()
 
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability

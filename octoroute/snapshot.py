@@ -29,13 +29,16 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`groups` has one group per tier and one per endpoint name; they share the endpoints."""
+    """`groups` has one group per tier and one per endpoint name; they share the endpoints. `fallbacks` has
+    what may stand in for a tier, of those tiers that have any.
+    """
 
     config: Config
     endpoints: tuple[Endpoint, ...]
     groups: Mapping[Target, Group]
     routing: RoutingTable
     terms: Mapping[str, Terms]
+    fallbacks: Mapping[Target, tuple[Target, ...]]
 
 
 def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
@@ -68,6 +71,11 @@ def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
             aliases=routing.aliases,
         ),
         terms={tier: _terms(config, config.timeout_s(tier)) for tier in TIERS},
+        fallbacks={
+            Target(tier): tuple(map(Target, rules.fallback))
+            for tier in TIERS
+            if (rules := config.tiers.of(tier)).fallback
+        },
     )
 
 

@@ -12,6 +12,12 @@ def test_a_plan_tells_its_strategy_and_reason() -> None:
     )
 
 
+def test_a_plan_that_falls_back_tells_which_tiers_could_not_answer() -> None:
+    plan = Plan(Target("fast"), "rule", "named").fall_back(Target("deep"))
+    assert (plan.target, plan.reason) == (Target("deep"), "named;fallback:fast")
+    assert plan.fall_back(Target("balanced")).reason == "named;fallback:fast,deep"
+
+
 def test_warnings_are_joined() -> None:
     plan = Plan(Target("fast"), "rule", "named", warnings=("one", "two"))
     assert plan.why.endswith(b"x-octoroute-warning: one; two\r\n")

@@ -17,6 +17,8 @@ from octoroute.config.schema import (
     Routing,
     Server,
     Tier,
+    TierRules,
+    Tiers,
     Timeouts,
 )
 
@@ -32,6 +34,8 @@ __all__ = [
     "Routing",
     "Server",
     "Tier",
+    "TierRules",
+    "Tiers",
     "Timeouts",
     "build",
     "load",

@@ -30,6 +30,7 @@ def disagreements(tree: Tree, references: References) -> list[str]:
         *_reserved_names(names, tree),
         *_names_in_two_tiers(names, tree),
         *_weight_totals(servers),
+        *_fallbacks(tree, references),
         *_aliases(tree, [name for _, name in names], references),
     ]
 
@@ -98,6 +99,21 @@ def _weight_totals(servers: list[tuple[ServerPath, Tree]]) -> Iterator[str]:
                 f"models.{tier}: the weights of priority {priority} add up to more than a number can hold; "
                 "use smaller weights"
             )
+
+
+def _fallbacks(tree: Tree, references: References) -> Iterator[str]:
+    tiers = _table(tree.get("tiers"))
+    for tier in TIERS:
+        others = _table(tiers.get(tier)).get("fallback")
+        seen: set[str | None] = {tier}
+        for position, other in enumerate(others if isinstance(others, list) else []):
+            path = ("tiers", tier, "fallback", position)
+            word = _text(other, references)
+            if word in seen and word in TIERS:
+                again = "the tier itself" if word == tier else "there already"
+                told = f"{place(path, tree)} is {shown(path, tree)}, which is {again}"
+                yield f"{told}; name other tiers, each once"
+            seen.add(word)
 
 
 def _finite(weight: Any) -> float:

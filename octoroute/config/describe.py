@@ -57,7 +57,9 @@ class Kind:
             return "true or false"
         if self.type in (int, float):
             return self._number()
-        return "an array of tables" if self.is_array else "a table"
+        if self.is_array:
+            return f"an array of {any_of(self.item.choices)}" if self.item.choices else "an array of tables"
+        return "a table"
 
     def _number(self) -> str:
         noun = "whole number" if self.type is int else "number"

@@ -98,7 +98,7 @@ def value_at(path: Path, tree: Any) -> Any:
 
 def _needed(path: Path) -> str:
     kind = kind_at(path)
-    if kind.is_array:
+    if kind.is_array and kind.item.section is not None:
         return f"an array of at least one table, each written [[{table_name(path)}]]"
     if kind.section is not None:
         return f"a table, written {_brackets(path)}"

@@ -123,6 +123,7 @@ class Model(Section):
         return value or str(info.data.get("name", ""))
 
 
+TierList = Annotated[tuple[Annotated[Tier, REFERENCE], ...], Strict(False)]
 ModelServers = Annotated[tuple[Model, ...], Field(min_length=1), Strict(False)]
 
 
@@ -137,6 +138,28 @@ class Models(Section):
         """The servers of a tier, in the order of the file."""
         servers: tuple[Model, ...] = getattr(self, tier)
         return servers
+
+
+class TierRules(Section):
+    """What goes for all servers of a tier."""
+
+    fallback: TierList = Field(
+        default=(),
+        description="Tiers to try, in this order, when this one has no server that is able to answer.",
+    )
+
+
+class Tiers(Section):
+    """Rules for each tier."""
+
+    fast: TierRules = Field(default=TierRules(), description="For fast.")
+    balanced: TierRules = Field(default=TierRules(), description="For balanced.")
+    deep: TierRules = Field(default=TierRules(), description="For deep.")
+
+    def of(self, tier: Tier) -> TierRules:
+        """The rules of a tier."""
+        rules: TierRules = getattr(self, tier)
+        return rules
 
 
 class RouterTimeouts(Section):
@@ -256,6 +279,7 @@ class Config(Section):
     server: Server
     models: Models
     routing: Routing
+    tiers: Tiers = Tiers()
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
     health: Health = Health()

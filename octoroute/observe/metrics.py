@@ -117,6 +117,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "reason"),
     ),
     Metric(
+        "octoroute_fallbacks_total",
+        "counter",
+        "Times that a tier could not answer and another one was tried (to).",
+        ("tier", "to"),
+    ),
+    Metric(
         "octoroute_time_to_first_token_seconds",
         "histogram",
         "From the request read to the first byte of the answer's body.",

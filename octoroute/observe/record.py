@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import time
 from typing import Final
 
-from octoroute.exchange import TIERS, Outcome, Plan, RequestView
+from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
 from octoroute.observe.recent import Recent
 from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import Entry, Format, harmless
@@ -56,6 +56,7 @@ class Recorder:
         write: Callable[[bytes], None] | None,
         now: Callable[[], float] = time,
     ) -> None:
+        self._registry = registry
         self._recent = recent
         self._format = format_entry
         self._write = write
@@ -83,6 +84,11 @@ class Recorder:
         except Exception:
             self._failures.inc()
             logger.exception("request %s could not be recorded", harmless(view.request_id))
+
+    def fell_back(self, plan: Plan, target: Target, outcome: Outcome) -> None:
+        """The plan's tier could not answer, `target` is tried: what was tried so far counts for the first."""
+        self._registry.counter("octoroute_fallbacks_total", plan.target.tier, target.tier).inc()
+        self._count_failures(plan.target.tier, outcome)
 
     def _count(self, plan: Plan | None, outcome: Outcome) -> None:
         ended = _ended(outcome)
@@ -128,7 +134,7 @@ class Recorder:
             plan.target.tier if plan is not None else "",
             plan.reason if plan is not None else "",
             outcome.endpoint,
-            outcome.attempts,
+            outcome.earlier_attempts + outcome.attempts,
             outcome.status,
             outcome.result,
             outcome.ttft_s * 1000.0,

@@ -100,6 +100,7 @@ async def chat(request: web.BaseRequest, path: str, request_id: str, gateway: Ga
     downstream = Downstream(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
     client = Collector(downstream)
     plan, outcome = await serve(read_request(request, request_id, gateway), client, gateway)
+    plan = outcome.plan or plan
     answer = client.answer
     assert answer is not None
     if answer.status != 200:

@@ -105,6 +105,7 @@ class Forwarder:
                 return
             outcome.failures.append((endpoint.spec.name, failure.label))
             if failure.ends:
+                failure.error.retryable = False
                 raise failure.error
             # One request counts once against an endpoint, however often it had to be tried.
             if endpoint not in struck:

@@ -254,6 +254,28 @@ def test_a_config_is_frozen() -> None:
         made.server.port = 1
 
 
+def test_a_tier_has_no_fallback_unless_the_file_names_some() -> None:
+    assert config().tiers.fast.fallback == ()
+    made = config(("tiers.fast.fallback", ["deep", "env:OTHER"]), environ={"OTHER": "balanced"})
+    assert made.tiers.of("fast").fallback == ("deep", "balanced")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("balanced", 'fallback is "balanced"; it must be an array of "fast", "balanced" or "deep"'),
+        (["balance"], '[0] is "balance"; it must be "fast", "balanced" or "deep"; did you mean "balanced"?'),
+        ([1], '[0] is 1; it must be "fast", "balanced" or "deep" (write it in quotes)'),
+        (["fast"], '[0] is "fast", which is the tier itself; name other tiers, each once'),
+        (["deep", "deep"], '[1] is "deep", which is there already; name other tiers, each once'),
+    ],
+)
+def test_a_fallback_names_other_tiers(value: Any, says: str) -> None:
+    told = problem(("tiers.fast.fallback", value))
+    assert told.startswith("tiers.fast.fallback")
+    assert told.endswith(says)
+
+
 def test_a_key_to_a_server_is_not_in_the_text_of_the_config() -> None:
     made = config(("models.fast.0.api_key", "sk-hidden"))
     assert made.models.fast[0].api_key.get_secret_value() == "sk-hidden"
@@ -264,16 +286,18 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     """A key that is added to the schema and to no list here is noticed."""
     listed = {row[0] for row in RANGES} | {row[0] for row in CHOICES} | set(SWITCHES)
     elsewhere = {"server.host", "server.tls_cert", "server.tls_key", "health.path", "routing.aliases"}
+    elsewhere.add("tiers.fast.fallback")
     elsewhere |= {f"models.fast.0.{key}" for key in ("name", "model", "base_url", "weight", "api_key")}
     elsewhere |= {f"routing.router_timeouts.{tier}" for tier in TIERS}
     made = build(sample()).model_dump()
     keys = {
         f"{section}.{key}"
         for section in made
-        if section not in ("models", "routing")
+        if section not in ("models", "routing", "tiers")
         for key in made[section]
     }
     keys |= {f"models.fast.0.{key}" for key in made["models"]["fast"][0]}
+    keys |= {f"tiers.fast.{key}" for key in made["tiers"]["fast"]}
     keys |= {f"routing.{key}" for key in made["routing"] if key != "router_timeouts"}
     keys |= {f"routing.router_timeouts.{tier}" for tier in made["routing"]["router_timeouts"]}
     assert listed | elsewhere == keys
