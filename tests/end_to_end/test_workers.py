@@ -16,7 +16,7 @@ from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config, free_p
 from tests.end_to_end.memory import corrupt
 from tests.end_to_end.processes import Held, Stream, ended, refuses, until, worker_at, worker_of, workers
 from tests.end_to_end.test_observability import scrape, scrape_until
-from tests.end_to_end.wire_client import WireClient, converse
+from tests.end_to_end.wire_client import WireClient, converse, fetch
 
 WHOLE = Held.FIRST + Held.LAST
 IN_FLIGHT = "octoroute_in_flight{tier=fast}"
@@ -92,12 +92,21 @@ async def test_one_worker_of_four_probes_and_another_one_when_it_dies(
     await server.wait_for(lambda: len(server.requests) > 1)
 
 
+async def probed(gateway: Gateway) -> None:
+    """Returns when the first probe has been booked: a success that comes later would heal."""
+    while True:
+        told = (await fetch(gateway.port, "/admin/status")).json["endpoints"][0]
+        if told["last_check_seconds_ago"] is not None:
+            return
+        await asyncio.sleep(0.01)
+
+
 async def test_what_one_worker_finds_out_about_a_server_all_know(
     serve: StartServer, gateway: StartGateway
 ) -> None:
     server = await serve("vllm", "flawed")
     one = await gateway(fleet_config([server], server={"workers": 2}, health={**HOUR, "failures": 1}))
-    await server.wait_for(lambda: len(server.requests) > 0)
+    await probed(one)
     server.set_fault("status-500")
     assert (await converse(one.port)).status == 502
     seen = Counter(
