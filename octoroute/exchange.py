@@ -104,8 +104,8 @@ def warning_line(warnings: Iterable[str]) -> bytes:
 class Outcome:
     """What came of a request. Times are seconds; `ttft_s` and `overhead_s` are negative where there was none.
 
-    `plan` is set where another tier stood in for the one that was decided on; `attempts` and `failures` are
-    those in that tier then, `earlier_attempts` those before.
+    Where another tier stood in for the one that was decided on, `attempts` and `failures` are those in that
+    tier, `earlier_attempts` those before.
     `result`: `ok`, `client_gone`, `error` (nothing of an answer went out), `broken` (the answer ended early).
     """
 
@@ -125,5 +125,4 @@ class Outcome:
     tail: bytes = b""  # the end of the answer as it was read, where `usage` stands
     gap_counts: bytes = b""  # native uint32 for each bucket of the gaps between chunks
     gap_sum_s: float = 0.0
-    plan: Plan | None = None
     earlier_attempts: int = 0

@@ -13,7 +13,7 @@ from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
 from octoroute.balance.group import FatalSelectionError
 from octoroute.config import Config
-from octoroute.errors import ConfigError, GatewayError, Internal
+from octoroute.errors import ConfigError, Internal
 from octoroute.exchange import Outcome, Plan, RequestView, Target
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -25,7 +25,7 @@ from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.snapshot import Snapshot, compile_snapshot
 from octoroute.upstream.ask import Asker
-from octoroute.upstream.forward import Client, Forwarder
+from octoroute.upstream.forward import Client, Forwarder, Forwarding
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.sites import Sites
 
@@ -137,50 +137,38 @@ class Gateway:
         if (before.models, before.health) != (config.models, config.health):
             self.prober.hurry()
 
-    async def decide(self, view: RequestView, snapshot: Snapshot) -> Plan:
-        """Where a request goes. Raises InvalidRequest, or RouterFailed where a model had to be asked and
-        gave no answer.
-        """
+    def decide(self, view: RequestView, snapshot: Snapshot) -> Plan | Question:
+        """Where a request goes, or what has to be asked first. Raises InvalidRequest."""
         began = time.monotonic_ns()
         plan = decide(view, snapshot.routing)
-        if plan.facts is None:
+        if plan.facts is None or isinstance(plan, Question):
             return plan
-        if isinstance(plan, Question):
-            config = snapshot.config
-            tier = await self.asker.ask(
-                plan,
-                snapshot.groups[Target(plan.tier)],
-                getattr(config.routing.router_timeouts, plan.tier),
-                config.health.failures,
-            )
-            plan = plan.plan(tier)
         return replace(plan, routing_ms=(time.monotonic_ns() - began) * 1e-6)
 
-    def forward(
-        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
-    ) -> Coroutine[Any, Any, None]:
-        """Has a request answered by an endpoint of its plan's target, or of a tier that stands in for it.
-        Raises GatewayError.
-        """
-        if snapshot.fallbacks and plan.target in snapshot.fallbacks and view.path in GENERATING:
-            return self._forward_or_fall_back(view, plan, snapshot, client, outcome)
-        return self._forward(view, plan, snapshot, client, outcome)
+    async def ask(self, question: Question, snapshot: Snapshot) -> Plan:
+        """Where a model says that a request goes. Raises RouterFailed, NoEndpoint."""
+        began = time.monotonic_ns()
+        config = snapshot.config
+        tier = await self.asker.ask(
+            question,
+            snapshot.groups[Target(question.tier)],
+            getattr(config.routing.router_timeouts, question.tier),
+            config.health.failures,
+        )
+        return replace(question.plan(tier), routing_ms=(time.monotonic_ns() - began) * 1e-6)
 
-    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
-        """Tells metrics and log what came of a request."""
-        self.recorder.record(view, outcome.plan or plan, outcome)
-
-    def fail_fatally(self, error: FatalSelectionError) -> None:
-        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
-        one.
-        """
-        log.critical("%s", error)
-        self.on_fatal()
-
-    def _forward(
-        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
-    ) -> Coroutine[Any, Any, None]:
-        return self.forwarder.forward(
+    def forwarding(
+        self,
+        view: RequestView,
+        plan: Plan,
+        snapshot: Snapshot,
+        client: Client,
+        outcome: Outcome,
+        done: Callable[[BaseException | None], None],
+    ) -> Forwarding:
+        """What has a request answered by an endpoint of its plan's target."""
+        return Forwarding(
+            self.forwarder,
             view,
             plan,
             snapshot.groups[plan.target],
@@ -188,29 +176,23 @@ class Gateway:
             snapshot.terms[plan.target.tier],
             client,
             outcome,
+            done,
         )
 
-    async def _forward_or_fall_back(
-        self, view: RequestView, plan: Plan, snapshot: Snapshot, client: Client, outcome: Outcome
-    ) -> None:
-        """Where no tier is able to answer, the error is that of the first."""
-        others = iter(snapshot.fallbacks[plan.target])
-        first: GatewayError | None = None
-        while True:
-            try:
-                return await self._forward(view, plan, snapshot, client, outcome)
-            except GatewayError as error:
-                if not error.retryable:
-                    raise
-                first = first or error
-                target = next(others, None)
-                if target is None:
-                    raise first from None
-            self.recorder.fell_back(plan, target, outcome)
-            plan = outcome.plan = plan.fall_back(target)
-            outcome.earlier_attempts += outcome.attempts
-            outcome.attempts = 0
-            outcome.failures.clear()
+    def stand_ins(self, view: RequestView, plan: Plan, snapshot: Snapshot) -> Iterator[Target]:
+        """The tiers to try, one after the other, where the plan's has no endpoint able to answer."""
+        return iter(snapshot.fallbacks.get(plan.target, ()) if view.path in GENERATING else ())
+
+    def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
+        """Tells metrics and log what came of a request."""
+        self.recorder.record(view, plan, outcome)
+
+    def fail_fatally(self, error: FatalSelectionError) -> None:
+        """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
+        one.
+        """
+        log.critical("%s", error)
+        self.on_fatal()
 
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability

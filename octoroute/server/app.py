@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from octoroute.balance.group import FatalSelectionError
-from octoroute.errors import GatewayError, Internal, InvalidRequest, anthropic_body, openai_body, render
+from octoroute._request import RequestHead
+from octoroute.errors import InvalidRequest, render
 from octoroute.gateway import Gateway
 from octoroute.server import admin, chat, completions, fleet
+from octoroute.server.express import Express
+from octoroute.server.failure import body_writer, failure_of
 from octoroute.server.reading import request_id
 from octoroute.server.wire import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
 
@@ -44,6 +46,10 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     fleet.ROUTE + "undrain": {"POST": fleet.undrain},
     fleet.ROUTE + "weight": {"POST": fleet.weight},
 }
+# What a model server answers: ordinary requests to these take the short road.
+ORDINARY: Final = frozenset(
+    path for path, methods in ROUTES.items() if methods.get("POST") is completions.complete
+)
 # How long an idle connection of a worker that drains waits for one more request, and how often it is looked
 # at. A client that sends one after the other sends the next within milliseconds.
 LAST_REQUEST_SECONDS: Final = 0.5
@@ -62,7 +68,7 @@ class Api(web.Server):
         super().__init__(self.handle, handler_cancellation=True)
 
     def __call__(self) -> ClientWire:
-        wire = ClientWire(
+        return ClientWire(
             self,
             loop=self._loop,
             access_log=None,
@@ -70,9 +76,14 @@ class Api(web.Server):
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=256,
+            enter=self.enter,
         )
-        wire.last = self.gateway.draining
-        return wire
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        # Not before: a drain that begins between the making of a connection and now would not find it.
+        if isinstance(handler, ClientWire):
+            handler.last = self.gateway.draining
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serves one request; every failure becomes an error object."""
@@ -87,22 +98,13 @@ class Api(web.Server):
             if wire.last and isinstance(response, web.Response):
                 response.force_close()
             return response
-        except GatewayError as error:
-            failure = error
-        except FatalSelectionError as error:
-            self.gateway.fail_fatally(error)
-            failure = Internal("the gateway failed")
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except Exception:
-            log.exception("request %s failed", given)
-            failure = Internal("the gateway failed")
+        except Exception as error:
+            failure = failure_of(error, given, self.gateway)
         finally:
             wire.busy = False
-        if failure.detail:
-            log.warning("request %s: %s (%s)", given, failure, failure.detail)
-        is_messages = request.raw_path.partition("?")[0] == completions.MESSAGES
-        write_body = anthropic_body if is_messages else openai_body
+        write_body = body_writer(request.raw_path.partition("?")[0])
         if failure.status in UNREAD:
             return wire.refuse(failure, given, write_body)
         status, headers, body = render(failure, given, write_body)
@@ -110,6 +112,16 @@ class Api(web.Server):
         if wire.last:
             refusal.force_close()
         return refusal
+
+    def enter(self, wire: ClientWire, head: RequestHead, read: int) -> Express | None:
+        """The short road for a request of which `read` bytes of body have come, where it may take it."""
+        server = self.gateway.snapshot.config.server
+        if head.path not in ORDINARY or not read <= head.length <= server.max_body_bytes:
+            return None
+        if not server.keepalive_seconds:
+            # Every answer ends its connection, which aiohttp knows best how to do.
+            return None
+        return Express(wire, head, self.gateway)
 
     def begin_drain(self) -> None:
         """From here every answer tells its client that the connection ends with it."""
@@ -149,13 +161,16 @@ class Api(web.Server):
                 yield wire
 
     def sweep(self) -> None:
-        """Refuses connections whose request head does not get complete in time. To be called about once a
+        """Refuses connections whose request does not get complete in time. To be called about once a
         second.
         """
         limit = self.gateway.snapshot.config.server.request_timeout_seconds
         now = self._loop.time()
         for wire in self._wires():
-            if wire.head_since and now - wire.head_since > limit:
+            express = wire.express
+            if express is not None and express.since and now - express.since > limit:
+                express.refuse_late(limit)
+            elif wire.head_since and now - wire.head_since > limit:
                 wire.refuse_head(
                     InvalidRequest(
                         f"the request's head did not come within {limit:g} s",

@@ -18,10 +18,11 @@ from octoroute.errors import GatewayError, InvalidRequest, UpstreamFailed
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.admin import json_response
-from octoroute.server.completions import CHAT, check_content_type, override, serve
+from octoroute.server.completions import CHAT, IMPORTANCE, TASK_TYPE, check_content_type, override
 from octoroute.server.downstream import Downstream
 from octoroute.server.fleet import numbered
 from octoroute.server.openai import json_type, parse_body
+from octoroute.server.pipeline import serve
 from octoroute.server.reading import forwarded_headers, read_body
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import Connection, Verdict
@@ -29,7 +30,7 @@ from octoroute.upstream.connection import Connection, Verdict
 MAX_MESSAGE_CHARACTERS: Final = 100_000
 MAX_ANSWER_BYTES: Final = 64 << 20
 # What 1.0 took a message for that does not say: it did not look at the text on this route.
-TASK_TYPE: Final = "question_answer"
+USUAL_TASK_TYPE: Final = "question_answer"
 CUT_OFF: Final = "the answer was cut off: it reached max_tokens"
 
 
@@ -97,11 +98,11 @@ class Collector:
 
 async def chat(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.StreamResponse:  # noqa: ARG001
     """POST /chat. What a model server refuses (4xx) goes to the client as it came."""
-    downstream = Downstream(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
+    downstream = Downstream.of(request, request_id, gateway.forwarder.outbox)
     client = Collector(downstream)
-    plan, outcome = await serve(read_request(request, request_id, gateway), client, gateway)
-    plan = outcome.plan or plan
-    answer = client.answer
+    active = await serve(await read_request(request, request_id, gateway), client, gateway)
+    plan, outcome, answer = active.plan, active.outcome, client.answer
+    assert plan is not None
     assert answer is not None
     if answer.status != 200:
         downstream.why = client.why
@@ -139,9 +140,9 @@ async def read_request(request: web.BaseRequest, request_id: str, gateway: Gatew
         fields=fields,
         model="auto",
         stream=False,
-        importance=override(request, "X-Octoroute-Importance", IMPORTANCES) or message.importance,
-        task_type=override(request, "X-Octoroute-Task-Type", TASK_TYPES) or message.task_type,
-        headers=forwarded_headers(request, request_id),
+        importance=override(request.headers, IMPORTANCE, IMPORTANCES) or message.importance,
+        task_type=override(request.headers, TASK_TYPE, TASK_TYPES) or message.task_type,
+        headers=b"%bX-Request-Id: %b\r\n" % (forwarded_headers(request), request_id.encode()),
         read_ns=time.monotonic_ns(),
     )
 
@@ -163,7 +164,7 @@ def check_message(fields: dict[str, Any]) -> Message:
     return Message(
         text,
         _one_of(fields, "importance", IMPORTANCES),
-        _one_of(fields, "task_type", TASK_TYPES) or TASK_TYPE,
+        _one_of(fields, "task_type", TASK_TYPES) or USUAL_TASK_TYPE,
     )
 
 

@@ -1,36 +1,56 @@
-"""The pipeline of every route that a model server answers: read, decide, forward, record. One function,
-`serve`, top to bottom.
-"""
+"""The routes that a model server answers: what is read of a request, and checked."""
 
-import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
-from octoroute.errors import GatewayError, InvalidRequest
-from octoroute.exchange import IMPORTANCES, TASK_TYPES, Outcome, Plan, RequestView
+from octoroute.errors import InvalidRequest
+from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.downstream import Downstream, MessagesDownstream
 from octoroute.server.openai import check_chat, check_numbers, check_prompt, parse_body
+from octoroute.server.pipeline import serve
 from octoroute.server.reading import forwarded_headers, read_body
-from octoroute.upstream.forward import Client
 
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 MESSAGES: Final = "/v1/messages"
-# For the log only: nobody is left to be told. nginx's number for it.
-CLIENT_GONE: Final = 499
+IMPORTANCE: Final = "X-Octoroute-Importance"
+TASK_TYPE: Final = "X-Octoroute-Task-Type"
 
 
-async def read_request(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> RequestView:
-    """The request, checked. Raises InvalidRequest."""
-    server = gateway.snapshot.config.server
+class Headers(Protocol):
+    """A request's headers; the case of their names does not matter."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
+async def complete(
+    request: web.BaseRequest, path: str, request_id: str, gateway: Gateway
+) -> web.StreamResponse:
+    """Serves one request: the server's own answer goes to the client as it came."""
     check_content_type(request)
+    server = gateway.snapshot.config.server
     body = await read_body(request, server.max_body_bytes, server.request_timeout_seconds)
+    view = read_view(path, request_id, body, request.headers, forwarded_headers(request), gateway)
+    client = client_side(path).of(request, request_id, gateway.forwarder.outbox)
+    await serve(view, client, gateway)
+    return client.written()
+
+
+def client_side(path: str) -> type[Downstream]:
+    """How answers of a route go back."""
+    return Downstream if path != MESSAGES else MessagesDownstream
+
+
+def read_view(
+    path: str, request_id: str, body: bytes, headers: Headers, forwarded: bytes, gateway: Gateway
+) -> RequestView:
+    """The request, checked. `forwarded`: the header lines for the server. Raises InvalidRequest."""
     fields = parse_body(body)
     if path == CHAT:
+        server = gateway.snapshot.config.server
         check_chat(fields, server.max_messages, server.max_content_chars)
     else:
         if path == COMPLETIONS:
@@ -38,56 +58,18 @@ async def read_request(request: web.BaseRequest, path: str, request_id: str, gat
         check_numbers(fields)
     model = fields.get("model")
     return RequestView(
-        request_id=request_id,
-        path=path,
-        body=body,
-        fields=fields,
-        model=model if isinstance(model, str) else "",
-        stream=fields.get("stream") is True,
-        importance=override(request, "X-Octoroute-Importance", IMPORTANCES),
-        task_type=override(request, "X-Octoroute-Task-Type", TASK_TYPES),
-        headers=forwarded_headers(request, request_id),
-        read_ns=time.monotonic_ns(),
+        request_id,
+        path,
+        body,
+        fields,
+        model if isinstance(model, str) else "",
+        fields.get("stream") is True,
+        override(headers, IMPORTANCE, IMPORTANCES),
+        override(headers, TASK_TYPE, TASK_TYPES),
+        "",
+        b"%bX-Request-Id: %b\r\n" % (forwarded, request_id.encode()),
+        time.monotonic_ns(),
     )
-
-
-async def complete(
-    request: web.BaseRequest, path: str, request_id: str, gateway: Gateway
-) -> web.StreamResponse:
-    """Serves one request: the server's own answer goes to the client as it came."""
-    make = Downstream if path != MESSAGES else MessagesDownstream
-    client = make(request, request_id, gateway.forwarder.outbox, keep=not gateway.draining)
-    await serve(read_request(request, path, request_id, gateway), client, gateway)
-    return client.written()
-
-
-async def serve(reading: Awaitable[RequestView], client: Client, gateway: Gateway) -> tuple[Plan, Outcome]:
-    """The pipeline. Errors that can still be told as a status are raised."""
-    outcome = Outcome()
-    view: RequestView | None = None
-    plan: Plan | None = None
-    snapshot = gateway.snapshot
-    try:
-        view = await reading
-        plan = await gateway.decide(view, snapshot)
-        await gateway.forward(view, plan, snapshot, client, outcome)
-    except asyncio.CancelledError:
-        outcome.result = "client_gone"
-        outcome.status = outcome.status or CLIENT_GONE
-        raise
-    except GatewayError as error:
-        outcome.error = str(error) if not error.detail else f"{error}: {error.detail}"
-        if not client.started:
-            outcome.status = error.status
-            raise
-        outcome.status = 200
-        client.break_off(error, clean=True)
-    finally:
-        if view is not None:
-            outcome.duration_s = (time.monotonic_ns() - view.read_ns) * 1e-9
-            gateway.record(view, plan, outcome)
-    assert plan is not None
-    return plan, outcome
 
 
 def check_content_type(request: web.BaseRequest) -> None:
@@ -102,9 +84,9 @@ def check_content_type(request: web.BaseRequest) -> None:
         )
 
 
-def override(request: web.BaseRequest, name: str, allowed: tuple[str, ...]) -> str | None:
+def override(headers: Headers, name: str, allowed: tuple[str, ...]) -> str | None:
     """The value of a header that overrides what the gateway would judge by itself. Raises InvalidRequest."""
-    value = request.headers.get(name)
+    value = headers.get(name)
     if value is not None and value not in allowed:
         raise InvalidRequest(f"the header {name} must be one of: {', '.join(allowed)}", param=name)
     return value

@@ -3,7 +3,7 @@
 Answers of model servers don't pass through aiohttp: they are written to the client's transport as they come.
 """
 
-from typing import Final
+from typing import Final, Self
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -39,22 +39,34 @@ class Downstream:
     )
 
     def __init__(
-        self, request: web.BaseRequest, request_id: str, outbox: Outbox, *, keep: bool = True
+        self,
+        wire: ClientWire,
+        request_id: str,
+        outbox: Outbox,
+        *,
+        http11: bool = True,
+        keep_alive: bool = True,
     ) -> None:
-        wire = request.protocol
-        assert isinstance(wire, ClientWire)
-        transport = request.transport
+        transport = wire.transport
         assert transport is not None
         self._wire = wire
         self._transport = transport
         self._outbox = outbox
-        self._http11 = request.version >= HttpVersion11
+        self._http11 = http11
         self._chunked = False
         self._recoded = False
         self.request_id = request_id
-        self.keep_alive = keep and request.keep_alive and self._http11
+        self.keep_alive = keep_alive
         self.started = False
         self.why = b""
+
+    @classmethod
+    def of(cls, request: web.BaseRequest, request_id: str, outbox: Outbox) -> Self:
+        """The way back of a request that came by aiohttp's road."""
+        wire = request.protocol
+        assert isinstance(wire, ClientWire)
+        http11 = request.version >= HttpVersion11
+        return cls(wire, request_id, outbox, http11=http11, keep_alive=request.keep_alive and http11)
 
     def written(self) -> Written:
         """For aiohttp, when everything has been written."""

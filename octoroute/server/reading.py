@@ -9,36 +9,9 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from octoroute._request import NOT_FORWARDED
 from octoroute.errors import InvalidRequest
 
-# Not sent on: what speaks of one connection, what is written anew, credentials (a client's key is for the
-# gateway), and what would make the server compress its answer.
-NOT_FORWARDED: Final = frozenset(
-    (
-        b"accept-encoding",
-        b"api-key",
-        b"authorization",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"host",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-api-key",
-        b"x-octoroute-importance",
-        b"x-octoroute-task-type",
-        b"x-request-id",
-    )
-)
 ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
 _prefix = os.urandom(6).hex()
@@ -64,15 +37,13 @@ def new_id() -> str:
     return f"req-{_prefix}-{next(_serial):x}"
 
 
-def forwarded_headers(request: web.BaseRequest, request_id: str) -> bytes:
-    """The header lines of the request that go on to the server, and its id."""
-    lines = [
+def forwarded_headers(request: web.BaseRequest) -> bytes:
+    """The header lines of the request that go on to the server; those written anew are not among them."""
+    return b"".join(
         b"%b: %b\r\n" % (name, value)
         for name, value in request.raw_headers
         if name.lower() not in NOT_FORWARDED
-    ]
-    lines.append(b"X-Request-Id: %b\r\n" % request_id.encode())
-    return b"".join(lines)
+    )
 
 
 async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
@@ -100,9 +71,7 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
                     raise too_large(max_bytes)
                 pieces.append(piece)
     except TimeoutError:
-        raise InvalidRequest(
-            f"the request body did not come within {timeout_s:g} s", status=408, code="request_timeout"
-        ) from None
+        raise body_too_late(timeout_s) from None
     except (web.RequestPayloadError, ConnectionError):
         raise InvalidRequest("the request body is malformed or incomplete", code="invalid_body") from None
     return b"".join(pieces)
@@ -113,4 +82,10 @@ def too_large(max_bytes: int) -> InvalidRequest:
         f"the request body is larger than {max_bytes} bytes (server.max_body_bytes)",
         status=413,
         code="request_too_large",
+    )
+
+
+def body_too_late(timeout_s: float) -> InvalidRequest:
+    return InvalidRequest(
+        f"the request body did not come within {timeout_s:g} s", status=408, code="request_timeout"
     )

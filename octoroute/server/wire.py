@@ -3,18 +3,20 @@
 It tells an answer's source when the client leaves, or does not read; it times and bounds the heads of
 requests; and it answers what can't be read. What it relies on of aiohttp is pinned by
 tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `_messages`, `_request_count`,
-`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, and that a returned
+`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, `_waiter`
+(aiohttp waits for a request), `_process_keepalive`, `_next_keepalive_close_time`, and that a returned
 response is asked for `prepare`, `write_eof` and `keep_alive` only.
 """
 
 import asyncio
 import select
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from octoroute._request import RequestHead, read_head
 from octoroute.errors import GatewayError, Internal, InvalidRequest, WriteBody, openai_body, render
 from octoroute.server.reading import new_id
 from octoroute.upstream.connection import Connection
@@ -45,13 +47,46 @@ KEEP = Written(keep_alive=True)
 CLOSE = Written(keep_alive=False)
 
 
+class Road(Protocol):
+    """An ordinary request under way (server/express.py)."""
+
+    since: float
+
+    @property
+    def has_next(self) -> bool: ...
+
+    def feed(self, data: bytes) -> None: ...
+
+    def refuse_late(self, limit_s: float) -> None: ...
+
+    def client_gone(self) -> None: ...
+
+
+class Entry(Protocol):
+    """Makes an ordinary request a Road, or None where the request had better go by aiohttp's."""
+
+    def __call__(self, wire: "ClientWire", head: RequestHead, read: int) -> Road | None: ...
+
+
 class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
 
-    __slots__ = ("_gone", "busy", "feed", "head_bytes", "head_since", "large", "last")
+    __slots__ = (
+        "_gone",
+        "busy",
+        "enter",
+        "express",
+        "feed",
+        "head_bytes",
+        "head_since",
+        "large",
+        "last",
+    )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, enter: Entry, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.enter = enter
+        self.express: Road | None = None
         self.feed: Connection | None = None
         # From a request's head to the end of its handler.
         self.busy = False
@@ -64,8 +99,22 @@ class ClientWire(web.RequestHandler):
         self._gone: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
+        express = self.express
+        if express is not None:
+            express.feed(data)
+            return
         if self._gone is not None:
             return
+        if self._waiter is not None and not (self._messages or self.busy or self.head_since or self._close):
+            head = read_head(data)
+            if head is not None:
+                at = head.body_at
+                self.express = express = self.enter(self, head, len(data) - at)
+                if express is not None:
+                    self.busy = True
+                    self._request_count += 1
+                    express.feed(data[at:])
+                    return
         parsed = self._request_count
         super().data_received(data)
         if self._request_count != parsed:
@@ -105,21 +154,49 @@ class ClientWire(web.RequestHandler):
     @property
     def has_next(self) -> bool:
         """Whether a pipelined request waits for this one to end."""
-        return bool(self._messages)
+        return bool(self._messages) or (self.express is not None and self.express.has_next)
+
+    def leave_express(self, ahead: bytes, *, keep: bool) -> None:
+        """An ordinary request is over. `ahead`: what came behind it."""
+        self.express = None
+        self.busy = False
+        transport = self.transport
+        if transport is None:
+            return
+        if not keep:
+            transport.close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if ahead:
+            transport.resume_reading()
+            self._loop.call_soon(self.data_received, ahead)
+
+    def _process_keepalive(self) -> None:
+        # To aiohttp, a connection that serves an ordinary request is idle.
+        if self.busy:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
 
     def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> "Refused":
         """Answers a request that was not read to its end; the connection ends behind the answer."""
         self.head_since = 0.0
         if self.transport is not None:
-            status, headers, body = render(error, request_id, write_body)
-            lines = b"".join(
-                b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()
-            )
-            self.transport.write(
-                b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (status, REASONS[status], lines, len(body), body)
-            )
+            self.transport.write(self.error_answer(error, request_id, write_body, keep=False))
         return Refused(self)
+
+    @staticmethod
+    def error_answer(error: GatewayError, request_id: str, write_body: WriteBody, *, keep: bool) -> bytes:
+        """A whole answer, head and body. `keep`: the connection stays."""
+        status, headers, body = render(error, request_id, write_body)
+        lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items())
+        return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n%b\r\n%b" % (
+            status,
+            REASONS[status],
+            lines,
+            len(body),
+            b"" if keep else b"Connection: close\r\n",
+            body,
+        )
 
     def refuse_head(self, error: GatewayError) -> None:
         """The same for a request whose head will never be complete, so that no handler can return it."""
@@ -154,6 +231,10 @@ class ClientWire(web.RequestHandler):
         if feed is not None:
             self.feed = None
             feed.client_gone()
+        express = self.express
+        if express is not None:
+            express.client_gone()
+            self.express = None
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         super().connection_lost(exc)

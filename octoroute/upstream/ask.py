@@ -129,7 +129,7 @@ class Asker:
                 if connection is None:
                     connection = await site.pool.connect()
                 self.active[connection] = endpoint
-                verdict = await connection.ask((request,), TooLong(), deadline_ns, 0, 0)
+                verdict = await connection.inquire(request, TooLong(), deadline_ns)
                 if verdict is Verdict.FAILED and connection.unanswered and connection.was_reused:
                     self.active.pop(connection, None)
                     connection.close()

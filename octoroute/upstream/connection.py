@@ -57,16 +57,22 @@ class ClientSide(Protocol):
         """Whether a head has been written."""
 
 
+class Promise(Protocol):
+    """Who is told the verdict: a future, or whoever wants it without one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, verdict: Verdict, /) -> None: ...
+
+
 class Connection(Relay):
-    """`ask` starts an exchange and returns the future of its verdict. `reason` says what went wrong, for
-    the log.
-    """
+    """`ask` starts an exchange; its promise gets the verdict. `reason` says what went wrong, for the log."""
 
     def __init__(self, pool: "Pool") -> None:
         super().__init__()
         self.pool = pool
         self.client: ClientSide | None = None
-        self.verdict: asyncio.Future[Verdict] | None = None
+        self.promise: Promise | None = None
         self.reason = ""
         self.silence_ns = 0
         self.was_reused = False
@@ -83,13 +89,14 @@ class Connection(Relay):
         deadline_ns: int,
         idle_ns: int,
         ping_ns: int,
-    ) -> asyncio.Future[Verdict]:
+        promise: Promise,
+    ) -> None:
         """Writes the request (pieces of head and body). Times are in nanoseconds, `deadline_ns` on the
         monotonic clock.
         """
         self.client = client
         self.reason = ""
-        self.verdict = verdict = asyncio.get_running_loop().create_future()
+        self.promise = promise
         self.deadline_ns = deadline_ns
         self.idle_ns = idle_ns
         self.ping_ns = self.silence_ns = ping_ns
@@ -99,18 +106,25 @@ class Connection(Relay):
             self.on_failure("closed")
         else:
             self.pool.outbox.post(self.transport, request)
-        return verdict
+
+    async def inquire(
+        self, request: bytes, client: ClientSide, deadline_ns: int, idle_ns: int = 0
+    ) -> Verdict:
+        """The same for a request of the gateway's own, with its verdict waited for."""
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.ask((request,), client, deadline_ns, idle_ns, 0, future)
+        return await future
 
     def settle(self, verdict: Verdict, reason: str = "") -> None:
         """Ends the exchange. The first verdict counts."""
-        future = self.verdict
-        if future is None:
+        promise = self.promise
+        if promise is None:
             return
-        self.verdict = None
+        self.promise = None
         self.reason = reason
         self.client = None
-        if not future.done():
-            future.set_result(verdict)
+        if not promise.done():
+            promise.set_result(verdict)
 
     # Turning points, called by the relay.
 

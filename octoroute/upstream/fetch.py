@@ -42,7 +42,7 @@ async def fetch(
             if connection is None:
                 connection = await site.pool.connect()
             active[connection] = endpoint
-            verdict = await connection.ask((request,), Nobody(), deadline_ns, 0, 0)
+            verdict = await connection.inquire(request, Nobody(), deadline_ns)
             if verdict is not Verdict.FAILED or not connection.unanswered or not connection.was_reused:
                 break
             # The server closed an idle connection just when it was used again.

@@ -3,23 +3,26 @@
 Owns the exchanges under way and their deadlines (`tick`). Which endpoint is tried is decided by balance/;
 whether an answer is worth passing on by connection.py; here is what follows from a verdict. Nothing of an
 answer has gone to the client while another endpoint is tried, so the client does not notice.
+
+The usual request finds an idle connection, is written at once, and its answer ends it: no task, no future.
+Whatever has to wait (a connection to be made, another attempt) makes a task of it.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from octoroute._relay import sweep
 from octoroute.balance.breaker import record_failure, record_success
-from octoroute.balance.endpoint import Endpoint
+from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
-from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed, UpstreamTimeout
+from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed
 from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
-from octoroute.upstream.answer import Answer, server_message
-from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Verdict
+from octoroute.upstream.answer import Answer
+from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
+from octoroute.upstream.failure import Failure, failed, no_stream, refused, timed_out
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.site import Site
 
@@ -47,7 +50,7 @@ class Client(ClientSide, Protocol):
 
 
 class Forwarder:
-    """`forward` one request; `tick` ten times a second."""
+    """What the requests of one worker have in common. `tick` ten times a second."""
 
     def __init__(self) -> None:
         self.outbox = Outbox()
@@ -63,8 +66,40 @@ class Forwarder:
             if connection.head is not None:
                 endpoint.state.note_activity(endpoint.slot, connection.last_ns * 1e-9)
 
-    async def forward(
+
+class Forwarding:
+    """One request's attempts. `start` it; `done` is called once, with None where the client got an answer
+    (be it the server's own 4xx, or one that broke off), or with what went wrong before anything but comment
+    lines had gone out: a GatewayError, or CancelledError where the client left.
+
+    Fills in `outcome`.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_deadline_ns",
+        "_done",
+        "_lease",
+        "_request",
+        "_site",
+        "_stale",
+        "_task",
+        "client",
+        "failure",
+        "forwarder",
+        "group",
+        "outcome",
+        "plan",
+        "sites",
+        "struck",
+        "terms",
+        "tried",
+        "view",
+    )
+
+    def __init__(
         self,
+        forwarder: Forwarder,
         view: RequestView,
         plan: Plan,
         group: Group,
@@ -72,129 +107,238 @@ class Forwarder:
         terms: Terms,
         client: Client,
         outcome: Outcome,
+        done: Callable[[BaseException | None], None],
     ) -> None:
-        """Answers `client`, or raises a GatewayError while nothing but comment lines has gone out.
+        self.forwarder = forwarder
+        self.view = view
+        self.plan = plan
+        self.group = group
+        self.sites = sites
+        self.terms = terms
+        self.client = client
+        self.outcome = outcome
+        self.tried: list[Endpoint] = []
+        self.struck: set[Endpoint] = set()
+        self.failure: Failure | None = None
+        self._done = done
+        # Of the attempt under way. It has begun where there is a lease, and is sent where there is a
+        # connection. `_stale`: its idle connection was dead, so that a new one has to be made.
+        self._lease: Lease[Endpoint] | None = None
+        self._connection: Connection | None = None
+        self._stale = False
+        self._task: asyncio.Task[None] | None = None
 
-        Fills in `outcome`. A cancelled call (the client left) closes the server's connection at once.
+    def start(self) -> None:
+        """Sends the request: at once where an idle connection waits for it, else by a task. Raises
+        InvalidRequest, FatalSelectionError.
         """
-        tried: list[Endpoint] = []
-        struck: set[Endpoint] = set()
-        failure: Failure | None = None
-        while outcome.attempts < terms.attempts:
-            lease = group.pick(tried)
-            if lease is None:
-                if failure is None or not failure.transient or group.vacancy() != "free":
-                    break
-                # Only endpoints that failed just now are left: they get a moment.
-                await asyncio.sleep(terms.backoff_s * 2 ** (outcome.attempts - 1))
-                tried.clear()
-                continue
-            endpoint = lease.endpoint
-            tried.append(endpoint)
-            outcome.attempts += 1
-            outcome.endpoint = endpoint.spec.name
-            site = sites[endpoint]
-            try:
-                failure = await self._attempt(view, plan, endpoint, site, terms, client, outcome)
-            finally:
-                lease.release()
-            if failure is None:
-                # An answer that broke off says nothing about the endpoint's next one.
-                if outcome.result != "broken":
-                    record_success(endpoint, time.monotonic())
+        lease = self.group.pick()
+        if lease is not None:
+            self._begin(lease)
+            connection = self._site.pool.take()
+            if connection is not None:
+                self._ask(connection, self)
                 return
-            outcome.failures.append((endpoint.spec.name, failure.label))
-            if failure.ends:
-                failure.error.retryable = False
-                raise failure.error
-            # One request counts once against an endpoint, however often it had to be tried.
-            if endpoint not in struck:
-                struck.add(endpoint)
-                record_failure(endpoint, terms.failures)
-        if failure is None:
-            raise _nobody(group, plan, terms)
-        if failure.answer is not None and not client.started:
-            client.send_whole(failure.answer)
-            outcome.status = failure.answer.status
-            outcome.result = "error"
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def cancel(self) -> None:
+        """The client has left: the server's connection is closed at once."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._connection is not None:
+            self._connection.client_gone()
+
+    # What a future would do, for the attempt that `start` sent (connection.py: Promise).
+
+    def done(self) -> bool:
+        """Whether the verdict is there already: it is taken at once, so never."""
+        return False
+
+    def set_result(self, verdict: Verdict) -> None:
+        """The attempt that `start` sent has ended."""
+        try:
+            over = self._ended(verdict)
+        except BaseException as error:
+            self._done(error)
             return
-        raise failure.error
+        if over:
+            self._done(None)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def _attempt(
-        self,
-        view: RequestView,
-        plan: Plan,
-        endpoint: Endpoint,
-        site: Site,
-        terms: Terms,
-        client: Client,
-        outcome: Outcome,
-    ) -> "Failure | None":
-        """One attempt at one endpoint; None if the client got an answer, be it the server's own 4xx."""
-        request = site.writer.pieces(view)
-        deadline_ns = time.monotonic_ns() + terms.timeout_ns
-        connection = site.pool.take()
-        while True:
-            if connection is None:
-                try:
-                    connection = await site.pool.connect()
-                except UpstreamFailed as error:
-                    return Failure(error, "connect", transient=True)
-            asked_ns = time.monotonic_ns()
-            if outcome.overhead_s < 0:
-                outcome.overhead_s = (asked_ns - view.read_ns) * 1e-9
-            client.why = WHY % (site.why, plan.why, outcome.attempts, outcome.overhead_s * 1e3)
-            self.active[connection] = endpoint
-            client.attach(connection)
+    async def _run(self) -> None:
+        """The attempts that are left, the one that has begun first."""
+        try:
+            while True:
+                if self._lease is None:
+                    lease = await self._next()
+                    if lease is None:
+                        self._give_up()
+                        break
+                    self._begin(lease)
+                if await self._attempt():
+                    break
+        except BaseException as error:
+            if self._connection is not None:
+                self._leave(self._connection)
+            self._return_lease()
+            self._done(error)
+        else:
+            self._done(None)
+
+    async def _next(self) -> Lease[Endpoint] | None:
+        """A place at an endpoint for one more attempt, None where there is none to be had."""
+        outcome, terms = self.outcome, self.terms
+        while outcome.attempts < terms.attempts:
+            lease = self.group.pick(self.tried)
+            if lease is not None:
+                return lease
+            if self.failure is None or not self.failure.transient or self.group.vacancy() != "free":
+                return None
+            # Only endpoints that failed just now are left: they get a moment.
+            await asyncio.sleep(terms.backoff_s * 2 ** (outcome.attempts - 1))
+            self.tried.clear()
+        return None
+
+    def _begin(self, lease: Lease[Endpoint]) -> None:
+        """One attempt more. Raises InvalidRequest."""
+        endpoint = lease.endpoint
+        self._lease = lease
+        self._stale = False
+        self._site = site = self.sites[endpoint]
+        self.tried.append(endpoint)
+        self.outcome.attempts += 1
+        self.outcome.endpoint = endpoint.spec.name
+        try:
+            self._request = site.writer.pieces(self.view)
+        except BaseException:
+            self._return_lease()
+            raise
+        self._deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
+
+    async def _attempt(self) -> bool:
+        """Does the attempt that has begun. See _ended."""
+        pool = self._site.pool
+        connection = None if self._stale else pool.take()
+        if connection is None:
             try:
-                verdict = await connection.ask(
-                    request, client, deadline_ns, terms.idle_ns, PING_NS if view.stream else 0
-                )
-                if verdict is Verdict.FAILED and connection.unanswered and connection.was_reused:
-                    # The server closed an idle connection just when it was used again: nobody's fault.
-                    if connection.carried_stream:
-                        site.pool.learn_that_it_closes()
-                    connection.close()
-                    del self.active[connection]
-                    connection = None
-                    continue
-                return self._conclude(verdict, connection, view, client, outcome)
-            finally:
-                if connection is not None:
-                    client.attach(None)
-                    del self.active[connection]
-                    if connection.bytes_out:
-                        _book_stream(connection, view, outcome)
-                    connection.release()
+                connection = await pool.connect()
+            except UpstreamFailed as error:
+                return self._book(Failure(error, "connect", transient=True))
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._ask(connection, future)
+        return self._ended(await future)
 
-    def _conclude(
-        self, verdict: Verdict, connection: Connection, view: RequestView, client: Client, outcome: Outcome
-    ) -> "Failure | None":
+    def _ask(self, connection: Connection, promise: Promise) -> None:
+        view, outcome, client, site = self.view, self.outcome, self.client, self._site
+        if outcome.overhead_s < 0:
+            outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9
+        client.why = WHY % (site.why, self.plan.why, outcome.attempts, outcome.overhead_s * 1e3)
+        self._connection = connection
+        self.forwarder.active[connection] = self.tried[-1]
+        client.attach(connection)
+        connection.ask(
+            self._request,
+            client,
+            self._deadline_ns,
+            self.terms.idle_ns,
+            PING_NS if view.stream else 0,
+            promise,
+        )
+
+    def _ended(self, verdict: Verdict) -> bool:
+        """What follows from an attempt's end: whether the request is over. Raises what it is over with."""
+        connection = self._connection
+        assert connection is not None
+        if verdict is Verdict.FAILED and connection.unanswered and connection.was_reused:
+            # The server closed an idle connection just when it was used again: nobody's fault.
+            if connection.carried_stream:
+                self._site.pool.learn_that_it_closes()
+            self._stale = True
+            self._leave(connection)
+            return False
+        try:
+            failure = self._conclude(verdict, connection)
+        finally:
+            self._leave(connection)
+        return self._book(failure)
+
+    def _leave(self, connection: Connection) -> None:
+        """Lets go of a connection: back to its pool, or closed."""
+        self._connection = None
+        self.client.attach(None)
+        del self.forwarder.active[connection]
+        if connection.bytes_out:
+            _book_stream(connection, self.view, self.outcome)
+        connection.release()
+
+    def _return_lease(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def _book(self, failure: Failure | None) -> bool:
+        """Tells the endpoint how the attempt ended; whether the request is over. Raises what it is over
+        with.
+        """
+        endpoint = self.tried[-1]
+        self._return_lease()
+        outcome = self.outcome
+        if failure is None:
+            # An answer that broke off says nothing about the endpoint's next one.
+            if outcome.result != "broken":
+                record_success(endpoint, time.monotonic())
+            return True
+        outcome.failures.append((endpoint.spec.name, failure.label))
+        if failure.ends:
+            failure.error.retryable = False
+            raise failure.error
+        self.failure = failure
+        # One request counts once against an endpoint, however often it had to be tried.
+        if endpoint not in self.struck:
+            self.struck.add(endpoint)
+            record_failure(endpoint, self.terms.failures)
+        return False
+
+    def _give_up(self) -> None:
+        """Nobody is left to be tried: passes on what the last one said, or raises what went wrong."""
+        failure = self.failure
+        if failure is None:
+            raise _nobody(self.group, self.plan, self.terms)
+        if failure.answer is None or self.client.started:
+            raise failure.error
+        self.client.send_whole(failure.answer)
+        self.outcome.status = failure.answer.status
+        self.outcome.result = "error"
+
+    def _conclude(self, verdict: Verdict, connection: Connection) -> Failure | None:
+        """None if the client got an answer, be it the server's own 4xx."""
+        client, outcome = self.client, self.outcome
         if verdict is Verdict.WHOLE:
             answer = Answer.held_by(connection)
-            if answer.status in RETRYABLE:
-                return _refused(answer)
+            status = answer.status
+            if status in RETRYABLE:
+                return refused(answer)
             if client.started:
-                # A comment line is out already, with a head that promised a stream.
-                message = server_message(answer) or f"the server answered {answer.status} and no stream"
-                return Failure(UpstreamFailed(message), f"status_{answer.status}", ends=True)
+                return no_stream(answer)
             client.send_whole(answer)
-            outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9 if connection.first_ns else -1.0
+            if connection.first_ns:
+                outcome.ttft_s = (connection.first_ns - self.view.read_ns) * 1e-9
             outcome.bytes_out = len(answer.body)
-            outcome.status = answer.status
-            outcome.result = "ok" if answer.status < 400 else "error"
+            outcome.status = status
+            outcome.result = "ok" if status < 400 else "error"
             outcome.tail = answer.body
             return None
-        if verdict is Verdict.FAILED:
-            return _failed(connection.reason)
-        if verdict is Verdict.TIMEOUT:
-            return Failure(UpstreamTimeout("the server did not answer in time"), "timeout")
-        if verdict is Verdict.GONE:
-            raise asyncio.CancelledError
         if verdict is Verdict.STREAMED:
             client.end()
             outcome.result = "ok" if connection.head.status < 400 else "error"
             return None
+        if verdict is Verdict.FAILED:
+            return failed(connection.reason)
+        if verdict is Verdict.TIMEOUT:
+            return timed_out()
+        if verdict is Verdict.GONE:
+            raise asyncio.CancelledError
         outcome.result = "broken"
         outcome.error = connection.reason
         client.break_off(
@@ -212,45 +356,6 @@ def _book_stream(connection: Connection, view: RequestView, outcome: Outcome) ->
     outcome.chunks = connection.framing.chunks
     outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
     outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt gave no answer. `label` goes into metrics.
-
-    `transient`: the same endpoint may be asked again. `ends`: nobody else is asked. `answer`: the server's
-    own words, to be passed on if nobody else answers.
-    """
-
-    error: GatewayError
-    label: str
-    transient: bool = False
-    ends: bool = False
-    answer: Answer | None = None
-
-
-def _refused(answer: Answer) -> Failure:
-    label = f"status_{answer.status}"
-    if answer.status == 429:
-        return Failure(Overloaded("the server is overloaded"), label, answer=answer)
-    said = server_message(answer)
-    message = f"the server answered {answer.status}" + (f": {said}" if said else "")
-    kind = UpstreamTimeout if answer.status == 504 else UpstreamFailed
-    return Failure(kind(message), label)
-
-
-def _failed(reason: str) -> Failure:
-    if reason.startswith("malformed"):
-        return Failure(UpstreamFailed("the server's answer was malformed", detail=reason), "malformed")
-    if reason == "error event":
-        return Failure(
-            UpstreamFailed("the server began its stream with an error", detail=reason), "error_event"
-        )
-    if reason.startswith("status"):
-        return Failure(
-            UpstreamFailed(f"the server answered with {reason}", detail=reason), reason.replace(" ", "_")
-        )
-    return Failure(UpstreamFailed("the server closed the connection", detail=reason), reason, transient=True)
 
 
 def _nobody(group: Group, plan: Plan, terms: Terms) -> GatewayError:

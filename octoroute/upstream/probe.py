@@ -134,8 +134,8 @@ class Prober:
             connection = await site.pool.connect()
             self.active[connection] = endpoint
             deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-            verdict = await connection.ask(
-                (site.writer.get(path),), Nowhere(), deadline_ns, int(timeout_s * 1e9), 0
+            verdict = await connection.inquire(
+                site.writer.get(path), Nowhere(), deadline_ns, int(timeout_s * 1e9)
             )
             if verdict is Verdict.WHOLE:
                 body = connection.held_payload()

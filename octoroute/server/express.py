@@ -1,0 +1,125 @@
+"""The short road of ordinary requests: their heads are read by the compiled reader, their bodies gathered
+here, and the pipeline is started from within the read. aiohttp's parser, its tasks and its objects for each
+request have no part in it.
+
+A request is ordinary if octoroute/_request.pyx says so; every other one takes aiohttp's road
+(server/completions.py). Both lead to the same pipeline, and a client can't tell them apart.
+"""
+
+import asyncio
+from typing import Final
+
+from octoroute._request import RequestHead
+from octoroute.errors import InvalidRequest
+from octoroute.gateway import Gateway
+from octoroute.server.completions import client_side, read_view
+from octoroute.server.downstream import Downstream
+from octoroute.server.failure import body_writer, failure_of
+from octoroute.server.pipeline import ActiveRequest
+from octoroute.server.reading import body_too_late, new_id
+from octoroute.server.wire import ClientWire
+
+# Of requests that are sent before the one before them is answered: more is left in the socket.
+MAX_AHEAD_BYTES: Final = 65_536
+
+
+class Express:
+    """One ordinary request, from its head to the end of its answer."""
+
+    __slots__ = ("_active", "_ahead", "_client", "_gateway", "_head", "_missing", "_pieces", "_wire", "since")
+
+    def __init__(self, wire: ClientWire, head: RequestHead, gateway: Gateway) -> None:
+        self._wire = wire
+        self._head = head
+        self._gateway = gateway
+        self._missing = head.length
+        self._pieces: list[bytes] = []
+        self._ahead = b""
+        self._active: ActiveRequest | None = None
+        self._client: Downstream | None = None
+        # Since when a part of the body is missing, on the loop's clock; 0: none is.
+        self.since = 0.0
+
+    @property
+    def has_next(self) -> bool:
+        """Whether more came than this request."""
+        return bool(self._ahead)
+
+    def feed(self, data: bytes) -> None:
+        """What came of the body, and behind it."""
+        missing = self._missing
+        if len(data) == missing and not self._pieces:
+            self._missing = 0
+            self._begin(data)
+        elif missing:
+            if data:
+                self._pieces.append(data[:missing])
+            self._ahead = data[missing:]
+            self._missing = max(0, missing - len(data))
+            if self._missing:
+                self.since = self.since or asyncio.get_running_loop().time()
+            else:
+                self.since = 0.0
+                pieces, self._pieces = self._pieces, []
+                self._begin(b"".join(pieces))
+        else:
+            self._ahead += data
+            transport = self._wire.transport
+            if len(self._ahead) > MAX_AHEAD_BYTES and transport is not None:
+                transport.pause_reading()
+
+    def refuse_late(self, limit_s: float) -> None:
+        """The body has not come within `limit_s`."""
+        self._wire.express = None
+        self._wire.refuse_head(body_too_late(limit_s))
+
+    def client_gone(self) -> None:
+        """Nobody waits for an answer any more."""
+        if self._active is not None:
+            self._active.cancel()
+
+    def _begin(self, body: bytes) -> None:
+        head, wire, gateway = self._head, self._wire, self._gateway
+        path = head.path
+        request_id = head.request_id or new_id()
+        try:
+            view = read_view(path, request_id, body, head, head.forwarded, gateway)
+        except InvalidRequest as error:
+            self._refuse(error, request_id)
+            return
+        self._client = client = client_side(path)(wire, request_id, gateway.forwarder.outbox)
+        self._active = ActiveRequest(view, client, gateway, self._done)
+        self._active.start()
+
+    def _done(self, error: BaseException | None) -> None:
+        client = self._client
+        assert client is not None
+        if error is None:
+            self._end(keep=client.keep_alive)
+        elif isinstance(error, asyncio.CancelledError):
+            self._wire.express = None
+        else:
+            self._refuse(error, client.request_id)
+
+    def _refuse(self, error: BaseException, request_id: str) -> None:
+        failure = failure_of(error, request_id, self._gateway)
+        wire = self._wire
+        client = self._client
+        if client is not None and client.started:
+            # A head is out already, so that nothing can be said any more.
+            if wire.transport is not None:
+                wire.transport.abort()
+            return
+        keep = not wire.last
+        answer = wire.error_answer(failure, request_id, body_writer(self._head.path), keep=keep)
+        if wire.transport is not None:
+            if keep:
+                # Behind an answer that waits to be written there.
+                self._gateway.forwarder.outbox.post(wire.transport, (answer,))
+            else:
+                wire.transport.write(answer)
+        self._end(keep=keep)
+
+    def _end(self, *, keep: bool) -> None:
+        self._active = None
+        self._wire.leave_express(self._ahead, keep=keep)
