@@ -2,6 +2,7 @@ cdef class Framing:
     cdef readonly int kind
     cdef readonly bint done
     cdef readonly bint at_boundary
+    cdef readonly bint events_cut
     cdef readonly long long chunks
     cdef readonly long long payload_bytes
     cdef long long left

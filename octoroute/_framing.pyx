@@ -30,7 +30,7 @@ cdef class Framing:
     answer.
 
     `done`: the body is complete. `at_boundary`: between two chunks (chunked), so that a chunk of our own may
-    be put here. `chunks`, `payload_bytes`: seen so far.
+    be put here. `events_cut`: a chunk ended inside an event. `chunks`, `payload_bytes`: seen so far.
     """
 
     def __init__(self, int kind=EMPTY, long long length=0):
@@ -41,6 +41,7 @@ cdef class Framing:
         self.left = length if kind == LENGTH else 0
         self.done = kind == EMPTY
         self.at_boundary = True
+        self.events_cut = False
         self.state = SIZE
         self.digits = 0
         self.extra = 0
@@ -139,6 +140,8 @@ cdef class Framing:
                 self.chunks += 1
                 if self.between_events():
                     settled[0] = i
+                else:
+                    self.events_cut = True
             elif self.state == SIZE_LF:
                 if c != 10:
                     raise Malformed("a chunk's size is malformed")

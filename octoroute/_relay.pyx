@@ -12,21 +12,14 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
-from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, Head, parse_head
+from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, parse_head
+from octoroute._usage_event cimport UsageFilter
 
 from octoroute._http1 import Malformed
 
-cdef enum:
-    IDLE = 0      # no request under way
-    HEAD = 1      # asked, no complete head yet
-    HOLD = 2      # the body is kept back
-    PASS = 3      # verbatim, framing included
-    RECODE = 4    # the payload only; the client's side frames it anew
-    SPENT = 5     # complete, or given up
-
 cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is larger flows as it comes
-cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
 cdef int MAX_INFORMATIONAL = 8             # 1xx heads before an answer
+cdef Py_ssize_t TINY = 24                  # a read without a usage: [DONE], a last chunk, a comment
 
 cdef inline long long clock_ns() noexcept:
     cdef timespec now
@@ -34,33 +27,18 @@ cdef inline long long clock_ns() noexcept:
     return <long long> now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-cdef class Relay:
-    cdef readonly object transport
-    cdef readonly Framing framing
-    cdef readonly Head head
-    cdef readonly bytes unparsed          # an incomplete head
-    cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
-    cdef list held
-    cdef readonly Py_ssize_t held_bytes
-    cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
-    cdef int phase
-    cdef int informational
-    cdef readonly bint reusable           # nothing was seen that forbids another request on this connection
-    cdef readonly bint closed
-    cdef readonly long long first_ns      # first body byte, 0: none
-    cdef readonly long long last_ns       # last read of an answer
-    cdef readonly long long out_ns        # last write to the client; the caller's begin() before that
-    cdef readonly long long bytes_out
-    cdef readonly bytes tail              # the last read, and the one before it: where `usage` is
-    cdef readonly bytes tail_before
-    cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
-    cdef public long long idle_ns         # PASS and RECODE: longest silence
-    cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
-    cdef readonly bint clean              # what the client got ends with a complete event
-    cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
-    cdef readonly Gaps gaps
-    cdef object __weakref__
+cdef bytes unframed(list pieces):
+    """The payload of the beginning of a chunked body."""
+    cdef Framing again = Framing(CHUNKED)
+    cdef list payload = []
+    cdef Py_ssize_t settled
+    cdef bytes piece
+    for piece in pieces:
+        again.advance(piece, len(piece), &settled, payload)
+    return b"".join(payload)
 
+
+cdef class Relay:
     def __cinit__(self):
         self.framing = Framing()
         self.gaps = Gaps()
@@ -104,12 +82,24 @@ cdef class Relay:
         self.bytes_out = 0
         self.tail = self.tail_before = None
         self.writing_paused = False
+        self.usage = None
+        self.reframes = False
         self.gaps.reset()
+
+    def leave_out_usage(self):
+        """Of this answer, if it is an event stream: events that hold a usage and no choice. After begin()."""
+        self.usage = UsageFilter()
 
     def pass_on(self, write, bytes prefix):
         """Verbatim: `prefix` (a head for the client), what was held and all that follows goes to `write`."""
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
+        if self.usage is not None and self.must_reframe(held, self.held_settled, ready):
+            if prefix:
+                write(prefix)
+            self.reframes = True
+            self.recode(write)
+            return
         self.flow(write, PASS)
         if self.phase == PASS and self.head.event_stream:
             ready = self.held_settled
@@ -126,7 +116,9 @@ cdef class Relay:
         cdef bytes payload = self.held_payload()
         self.flow(write_payload, RECODE)
         self.forget_held()
-        if payload:
+        if self.usage is not None:
+            self.show([payload], clock_ns())
+        elif payload:
             self.emit(payload, self.framing.between_events(), clock_ns())
 
     cdef flow(self, write, int phase):
@@ -136,15 +128,7 @@ cdef class Relay:
 
     def held_payload(self):
         """The held bytes without their framing."""
-        if self.framing.kind != CHUNKED:
-            return b"".join(self.held)
-        cdef Framing again = Framing(CHUNKED)
-        cdef list payload = []
-        cdef Py_ssize_t settled
-        cdef bytes piece
-        for piece in self.held:
-            again.advance(piece, len(piece), &settled, payload)
-        return b"".join(payload)
+        return unframed(self.held) if self.framing.kind == CHUNKED else b"".join(self.held)
 
     def finish(self):
         """No more of this answer is wanted; the connection is fit for another if `reusable`, `complete`."""
@@ -181,6 +165,21 @@ cdef class Relay:
         self.clean = clean
         self.write(data)
 
+    cdef bint must_reframe(self, bytes data, Py_ssize_t settled, Py_ssize_t used):
+        """Whether `data` may hold the usage event or a part of it, so that it can't go out as it came."""
+        return settled < used or self.framing.events_cut or b'"usage"' in data
+
+    cdef show(self, list payload, long long now):
+        """Passes on the events that are complete, without those that the client did not ask for."""
+        cdef bytes data = self.usage.advance(payload, self.framing.done)
+        if self.reframes:
+            if data:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            if self.framing.done:
+                data += b"0\r\n\r\n"
+        if data:
+            self.emit(data, not self.usage.inside, now)
+
     def connection_made(self, transport):
         self.transport = transport
 
@@ -188,8 +187,10 @@ cdef class Relay:
         cdef Py_ssize_t n = len(data), used, settled = 0
         cdef long long now = clock_ns(), before
         cdef list payload
+        cdef bint apart
         if self.phase == PASS or self.phase == RECODE:
             before = self.framing.chunks
+            apart = self.framing.at_boundary and not self.framing.events_cut
             payload = None if self.phase == PASS else []
             try:
                 used = self.framing.advance(data, n, &settled, payload)
@@ -198,14 +199,23 @@ cdef class Relay:
                 return
             self.gaps.note((now - self.last_ns) * 1e-9, self.framing.chunks - before)
             self.last_ns = now
-            self.tail_before, self.tail = self.tail, data
-            if payload is not None:
+            if n > TINY or not apart:
+                self.tail_before, self.tail = self.tail, data
+            if used < n:
+                self.reusable = False
+                data = data[:used]
+            if self.usage is not None and (payload is not None or self.must_reframe(data, settled, used)):
+                if payload is None:
+                    # This read began where a chunk and an event did: from here in chunks of our own.
+                    payload = [unframed([data])]
+                    self.phase = RECODE
+                    self.reframes = True
+                self.show(payload, now)
+                used = 0
+            elif payload is not None:
                 data = b"".join(payload)
                 used = len(data)
                 settled = used if self.framing.done or self.framing.between_events() else 0
-            elif used < n:
-                self.reusable = False
-                data = data[:used]
             if not self.head.event_stream or self.framing.done:
                 settled = used
             if settled < used:
@@ -273,6 +283,8 @@ cdef class Relay:
                 return
         self.unparsed = b""
         self.framing.reset(self.head.framing, self.head.length)
+        if not self.head.event_stream:
+            self.usage = None
         if not self.head.keep_alive:
             self.reusable = False
         self.phase = HOLD
@@ -319,30 +331,12 @@ cdef class Relay:
                 if self.phase == HOLD:
                     self.on_held()
                 else:
-                    if self.held_bytes:
+                    if self.usage is not None:
+                        self.show([], clock_ns())
+                    elif self.held_bytes:
                         self.flush(False)
                     self.phase = SPENT
                     self.on_end()
             else:
                 self.fail("closed" if exc is None else "reset")
         self.transport = None
-
-
-def sweep(relays, long long now):
-    """Looks at every exchange under way: deadlines, silence, events that stay incomplete."""
-    cdef Relay relay
-    for relay in list(relays):
-        if relay.phase == PASS or relay.phase == RECODE:
-            if relay.held_bytes and now - relay.last_ns > PARTIAL_NS:
-                relay.flush(False)
-            if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
-                relay.on_overdue()
-                continue
-        elif relay.phase == HEAD or relay.phase == HOLD:
-            if now > relay.deadline_ns:
-                relay.on_overdue()
-                continue
-        else:
-            continue
-        if relay.ping_ns and now - relay.out_ns > relay.ping_ns:
-            relay.on_quiet()

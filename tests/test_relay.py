@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octoroute._gaps import set_gap_bounds
-from octoroute._relay import Relay, sweep
+from octoroute._relay import Relay
+from octoroute._sweep import sweep
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -279,3 +280,13 @@ def test_an_idle_connection_that_ends_is_told_apart_from_a_failed_exchange() -> 
     relay.connection_lost(None)
     assert relay.calls == ["idle lost"]
     assert relay.failures == []
+
+
+def test_the_usage_is_at_hand_though_the_end_comes_in_reads_of_its_own() -> None:
+    relay = Answer()
+    usage = chunk(b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n')
+    relay.data_received(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    for read in (usage, chunk(b": ping\n\n"), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"):
+        relay.data_received(read)
+    assert relay.ended
+    assert relay.tail == usage

@@ -271,6 +271,10 @@ class Observability(Section):
         default="text", description="Lines for people, or a JSON object per line."
     )
     request_log: bool = Field(default=True, description="Whether each request gets a line in the log.")
+    stream_usage: bool = Field(
+        default=True,
+        description="Whether streams are asked for token counts; who did not ask for them does not see them.",
+    )
 
 
 class Config(Section):

@@ -137,7 +137,9 @@ class LlamaCpp:
         return Answer(200, [KEEP_ALIVE, *_headers("text/event-stream")], events, keeps=False)
 
     async def _events(self, asked: Asked, names: dict[str, Any]) -> AsyncIterator[bytes]:
-        """The chunks of the body: the role goes with the first token, the usage with the finish."""
+        """The chunks of the body: the role goes with the first token, the usage with the finish, and the
+        timings with the usage if there is one.
+        """
         async with self._engine.slot():
             yield b""
             choices = self._engine.choices(asked)
@@ -150,6 +152,7 @@ class LlamaCpp:
             ends.append(shapes.usage_chunk(asked, choices) | names)
         elif asked.include_usage:
             ends[-1]["usage"] = shapes.usage(asked, choices)
+        ends[-1]["timings"] = shapes.timings(asked, choices)
         yield b"".join(event(end) for end in ends)
         yield DONE
 

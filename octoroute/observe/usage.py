@@ -18,10 +18,18 @@ _OBJECT: Final = re.compile(rb'"usage"\s*:\s*\{')
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
 _REACH: Final = 4096  # bytes of a usage object that are looked at
+# llama.cpp's, at the end of a stream that was not asked for a usage. The prompt is what its cache held of it
+# and what it had to read.
+_TIMINGS: Final = re.compile(
+    rb'"timings"\s*:\s*\{\s*"cache_n"\s*:\s*(\d{1,12})\s*,\s*"prompt_n"\s*:\s*(\d{1,12})\s*,'
+    rb'[^{}]{0,1000}?"predicted_n"\s*:\s*(\d{1,12})'
+)
 
 
 def tokens(tail: bytes) -> tuple[int, int]:
-    """(prompt, completion) tokens of the last `usage` in `tail`, -1 for what it does not say."""
+    """(prompt, completion) tokens of the last `usage` in `tail`, else of llama.cpp's `timings`; -1 for what
+    it does not say.
+    """
     at = tail.rfind(b'"usage"')
     if at >= 0 and (usual := _USUAL.match(tail, at)):
         which, first, second = usual.groups()
@@ -32,4 +40,8 @@ def tokens(tail: bytes) -> tuple[int, int]:
             completion = _COMPLETION.search(tail, at, at + _REACH)
             return int(prompt[1]) if prompt else -1, int(completion[1]) if completion else -1
         at = tail.rfind(b'"usage"', 0, at)
+    at = tail.rfind(b'"timings"')
+    if at >= 0 and (timings := _TIMINGS.match(tail, at)):
+        cached, read, predicted = map(int, timings.groups())
+        return cached + read, predicted
     return NONE

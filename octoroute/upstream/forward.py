@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from octoroute._relay import sweep
+from octoroute._sweep import sweep
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
@@ -76,9 +76,11 @@ class Forwarding:
     """
 
     __slots__ = (
+        "_asks_usage",
         "_connection",
         "_deadline_ns",
         "_done",
+        "_doubted",
         "_lease",
         "_request",
         "_site",
@@ -122,7 +124,8 @@ class Forwarding:
         self.failure: Failure | None = None
         self._done = done
         # Of the attempt under way. It has begun where there is a lease, and is sent where there is a
-        # connection. `_stale`: its idle connection was dead, so that a new one has to be made.
+        # connection. `_stale`: it needs a new one, because the idle one was dead or the request is another.
+        # `_doubted`: it is made without asking for the usage, because the server may have refused just that.
         self._lease: Lease[Endpoint] | None = None
         self._connection: Connection | None = None
         self._stale = False
@@ -209,8 +212,11 @@ class Forwarding:
         self.tried.append(endpoint)
         self.outcome.attempts += 1
         self.outcome.endpoint = endpoint.spec.name
+        view = self.view
+        self._doubted = False
+        self._asks_usage = view.stream and site.usage.wanted(view)
         try:
-            self._request = site.writer.pieces(self.view)
+            self._request = site.writer.pieces(view, ask_usage=self._asks_usage)
         except BaseException:
             self._return_lease()
             raise
@@ -245,6 +251,8 @@ class Forwarding:
             PING_NS if view.stream else 0,
             promise,
         )
+        if self._asks_usage:
+            connection.leave_out_usage()
 
     def _ended(self, verdict: Verdict) -> bool:
         """What follows from an attempt's end: whether the request is over. Raises what it is over with."""
@@ -257,10 +265,18 @@ class Forwarding:
             self._stale = True
             self._leave(connection)
             return False
+        if self._asks_usage and self._site.usage.doubted(verdict, connection):
+            self._asks_usage = False
+            self._doubted = self._stale = True
+            self._request = self._site.writer.pieces(self.view)
+            self._leave(connection)
+            return False
         try:
             failure = self._conclude(verdict, connection)
         finally:
             self._leave(connection)
+        if self._doubted and self.outcome.status == 200:
+            self._site.usage.refused()
         return self._book(failure)
 
     def _leave(self, connection: Connection) -> None:

@@ -16,8 +16,9 @@ from octoroute.balance.endpoint import EndpointSpec
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import RequestView
 
-NAMES: Final = (b"model", b"temperature", b"max_tokens")
-MODEL, TEMPERATURE, MAX_TOKENS = range(3)
+NAMES: Final = (b"model", b"temperature", b"max_tokens", b"stream_options")
+MODEL, TEMPERATURE, MAX_TOKENS, STREAM_OPTIONS = range(4)
+INCLUDE_USAGE: Final = b'{"include_usage":true}'
 # Only where `temperature` and `max_tokens` mean what they mean for chat.
 FILLED: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
 # A body below this is copied into one piece, which costs less than a second buffer in the write.
@@ -41,9 +42,12 @@ class RequestWriter:
         self._temperature = orjson.dumps(spec.temperature)
         self._max_tokens = orjson.dumps(spec.max_tokens)
 
-    def pieces(self, view: RequestView) -> Sequence[bytes | memoryview]:
-        """Head and body, ready to be written one after the other. Raises InvalidRequest."""
-        splices = self._splices(view)
+    def pieces(self, view: RequestView, *, ask_usage: bool = False) -> Sequence[bytes | memoryview]:
+        """Head and body, ready to be written one after the other. Raises InvalidRequest.
+
+        `ask_usage`: the stream is to end with its token counts (usage_option.py).
+        """
+        splices = self._splices(view, ask_usage)
         body = view.body
         length = len(body)
         for start, end, value in splices:
@@ -75,7 +79,7 @@ class RequestWriter:
             head = self._heads[path] = b"POST %b%b HTTP/1.1\r\n%b" % (self._path, path.encode(), self._fixed)
         return head
 
-    def _splices(self, view: RequestView) -> list[Splice]:
+    def _splices(self, view: RequestView, ask_usage: bool) -> list[Splice]:
         fields = view.fields
         splices: list[Splice] = []
         spans = member_spans(view.body, NAMES)
@@ -91,6 +95,8 @@ class RequestWriter:
                 added += b',"temperature":%b' % self._temperature
         else:
             spans = [span for span in spans if span[0] != TEMPERATURE]
+        if ask_usage and "stream_options" not in fields:
+            added += b',"stream_options":%b' % INCLUDE_USAGE
         for name, start, end in spans:
             if name == MODEL:
                 splices.append((start, end, self._model))
@@ -98,6 +104,9 @@ class RequestWriter:
                 splices.append((start, end, self._temperature))
             elif name == MAX_TOKENS:
                 splices.append((start, end, self._max_tokens))
+            elif name == STREAM_OPTIONS:
+                if ask_usage:
+                    splices.append((start, end, INCLUDE_USAGE))
             else:
                 written = orjson.loads(view.body[start:end])
                 if written in ("model", "temperature", "max_tokens"):

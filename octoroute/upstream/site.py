@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
+from octoroute.upstream.usage_option import UsageOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +14,4 @@ class Site:
     writer: RequestWriter
     pool: Pool
     why: bytes  # header lines that say which endpoint answered
+    usage: UsageOption

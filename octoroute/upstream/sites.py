@@ -18,6 +18,7 @@ from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.site import Site
+from octoroute.upstream.usage_option import UsageOption
 
 # What must be equal for two endpoints to share connections: base URL, tls_verify, connect_seconds.
 _Address = tuple[str, bool, float]
@@ -39,6 +40,7 @@ class Sites(_Sites):
     def furnish(self, snapshot: Snapshot) -> None:
         """Makes the sites of a snapshot's endpoints. Pools of addresses that it does not have are closed."""
         connect_s = snapshot.config.timeouts.connect_seconds
+        wanted = snapshot.config.observability.stream_usage
         pools: dict[_Address, Pool] = {}
         sites: list[tuple[Endpoint, Site]] = []
         for endpoint in snapshot.endpoints:
@@ -46,7 +48,8 @@ class Sites(_Sites):
             address = (spec.base_url, spec.tls_verify, connect_s)
             pool = pools.get(address) or self._pools.get(address) or self._pool(*address)
             pools[address] = pool
-            sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec))))
+            usage = UsageOption(spec.kind, pool, wanted=wanted)
+            sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec), usage)))
         # Nothing fails from here on.
         for address, pool in self._pools.items():
             if address not in pools:

@@ -48,7 +48,7 @@ CHOICES = [
     ("observability.log_format", ["text", "json"]),
 ]
 
-SWITCHES = ["models.fast.0.tls_verify", "observability.request_log"]
+SWITCHES = ["models.fast.0.tls_verify", "observability.request_log", "observability.stream_usage"]
 
 
 def _at(made: Config, path: str) -> Any:
@@ -224,7 +224,12 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "slow_start_seconds": 0,
         "load_interval_seconds": 2,
     }
-    assert made.observability.model_dump() == {"log_level": "info", "log_format": "text", "request_log": True}
+    assert made.observability.model_dump() == {
+        "log_level": "info",
+        "log_format": "text",
+        "request_log": True,
+        "stream_usage": True,
+    }
 
 
 def test_what_a_server_is_asked_for_is_its_name_unless_another_is_given() -> None:

@@ -28,6 +28,13 @@ from octoroute.observe.usage import NONE, tokens
         ),
         (b'data: {"usage":{"prompt_tokens":1,"completion_tokens":9}}\n\ndata: {"usage":null}', (1, 9)),
         (b'{"usage":{"prompt_tokens":6,"completion_tokens":0}}', (6, 0)),
+        (
+            b'data: {"choices":[],"timings":{"cache_n":30,"prompt_n":2,"prompt_ms":593.7,'
+            b'"prompt_per_token_ms":18.5,"predicted_n":3,"predicted_ms":125.5}}\n\ndata: [DONE]\n\n',
+            (32, 3),
+        ),
+        (b'{"usage":{"prompt_tokens":1,"completion_tokens":2},"timings":{"cache_n":9,"prompt_n":9', (1, 2)),
+        (b'{"timings":{"prompt_n":2,"predicted_n":3}}', NONE),
         (b'{"choices":[{"message":{"content":"usage"}}]}', NONE),
         (b'{"usage":null}', NONE),
         (b'{"usage"', NONE),

@@ -29,9 +29,11 @@ def view(body: bytes, path: str = CHAT, headers: bytes = b"") -> RequestView:
     return RequestView("id", path, body, fields, fields.get("model", ""), False, headers=headers)
 
 
-def written(body: bytes, path: str = CHAT, headers: bytes = b"") -> tuple[bytes, bytes]:
+def written(
+    body: bytes, path: str = CHAT, headers: bytes = b"", *, ask_usage: bool = False
+) -> tuple[bytes, bytes]:
     """(head, body)"""
-    pieces = RequestWriter(SPEC).pieces(view(body, path, headers))
+    pieces = RequestWriter(SPEC).pieces(view(body, path, headers), ask_usage=ask_usage)
     head, _, sent = b"".join(pieces).partition(b"\r\n\r\n")
     assert f"Content-Length: {len(sent)}\r\n".encode() in head + b"\r\n"
     return head, sent
@@ -90,6 +92,21 @@ def _members(body: bytes) -> dict[str, Any]:
 def test_defaults_are_filled_in_for_completions_only() -> None:
     assert b"max_tokens" in written(b'{"model":"fast"}', "/v1/completions")[1]
     assert b"max_tokens" not in written(b'{"model":"fast"}', "/v1/embeddings")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        (b"", b',"stream_options":{"include_usage":true}}'),
+        (b',"stream_options":null', b',"stream_options":{"include_usage":true}}'),
+        (b',"stream_options":{"include_usage":false} ', b',"stream_options":{"include_usage":true} }'),
+    ],
+)
+def test_a_stream_can_be_asked_for_its_usage(options: bytes, sent: bytes) -> None:
+    body = b'{"model":"fast","stream":true,"temperature":1,"max_tokens":5%b}' % options
+    written_body = written(body, ask_usage=True)[1]
+    assert written_body.endswith(b'"max_tokens":5' + sent)
+    assert options in written(body)[1]
 
 
 def test_every_model_is_replaced_where_it_stands_twice() -> None:

@@ -1,0 +1,115 @@
+"""Token counts of streams whose clients did not ask for any: counted, and not seen."""
+
+import re
+
+import orjson
+import pytest
+
+from octoroute.demo import SimulatedServer
+from octoroute.demo.wire import CLOSE, head
+from tests.end_to_end.conftest import StartGateway, StartServer
+from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.test_observability import scrape_until
+from tests.end_to_end.wire_client import Reply, WireClient
+
+FIELDS = {"model": "fast", "stream": True, "messages": [{"role": "user", "content": "count me"}]}
+PROMPT = "octoroute_tokens_total{direction=prompt,tier=fast}"
+COMPLETION = "octoroute_tokens_total{direction=completion,tier=fast}"
+OPTION = b'"stream_options":{"include_usage":true}'
+
+
+async def stream(port: int, **fields: object) -> Reply:
+    async with WireClient(port) as client:
+        client.post("/v1/chat/completions", FIELDS | fields)
+        return await client.reply()
+
+
+def asked(server: SimulatedServer) -> list[bytes]:
+    return [request.body for request in server.requests if request.method == "POST"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_vllm_is_asked_and_the_client_sees_the_stream_it_asked_for(
+    serve: StartServer, gateway: StartGateway, path: str
+) -> None:
+    server = await serve("vllm", "qwen")
+    on = await gateway(fleet_config([server]))
+    off = await gateway(fleet_config([server], observability={"stream_usage": False}))
+    seen = []
+    for one in (on, off):
+        async with WireClient(one.port) as client:
+            client.post(path, FIELDS | {"prompt": "count me"}, headers={"x-request-id": "same"})
+            seen.append((await client.reply()).body)
+    created = rb'"created":\d+'
+    assert _without(created, seen[0]) == _without(created, seen[1])
+    assert b"usage" not in seen[0]
+    with_option, without = asked(server)
+    assert OPTION in with_option
+    assert b"stream_options" not in without
+    counts = await scrape_until(on.port, lambda counts: counts[COMPLETION] > 0)
+    assert counts[COMPLETION] == 24
+    assert counts[PROMPT] > 0
+
+
+def _without(pattern: bytes, text: bytes) -> bytes:
+    return re.sub(pattern, b"", text)
+
+
+async def test_a_client_that_asks_gets_its_usage(serve: StartServer, gateway: StartGateway) -> None:
+    server = await serve("vllm", "qwen")
+    one = await gateway(fleet_config([server]))
+    reply = await stream(one.port, stream_options={"include_usage": True})
+    assert b'"usage":{' in reply.body
+    reply = await stream(one.port, stream_options={"include_usage": True, "continuous_usage_stats": False})
+    assert b'"usage":{' in reply.body
+    assert (await scrape_until(one.port, lambda counts: counts[COMPLETION] == 48))[COMPLETION] == 48
+
+
+async def test_llama_cpp_is_not_asked_because_its_timings_say_it(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("llama_cpp", "qwen")
+    one = await gateway(fleet_config([endpoint(server, kind="llama_cpp")]))
+    reply = await stream(one.port)
+    assert b'"timings":{' in reply.body
+    assert OPTION not in asked(server)[0]
+    counts = await scrape_until(one.port, lambda counts: counts[COMPLETION] > 0)
+    assert counts[COMPLETION] == 24
+    assert counts[PROMPT] > 0
+
+
+async def test_llama_cpp_is_recognised_by_its_answers(serve: StartServer, gateway: StartGateway) -> None:
+    server = await serve("llama_cpp", "qwen")
+    # Its probe comes only after the test.
+    one = await gateway(fleet_config([server], health={"path": "/health", "interval_seconds": 3600}))
+    for _ in range(2):
+        assert (await stream(one.port)).status == 200
+    assert OPTION not in asked(server)[1]
+
+
+async def test_a_server_that_refuses_the_option_answers_all_the_same_and_is_not_asked_again(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    message = orjson.dumps({"error": {"message": "stream_options: extra fields not permitted"}})
+    json = ("Content-Type", "application/json")
+    refusal = head(400, [json, ("Content-Length", str(len(message)))]) + message
+    accepted = head(200, [("Content-Type", "text/event-stream")]) + b"data: [DONE]\n\n"
+    server = await serve("vllm", "old")
+    server.script(lambda request: [refusal if OPTION in request.body else accepted, CLOSE])
+    one = await gateway(fleet_config([server]))
+    for _ in range(2):
+        assert (await stream(one.port)).status == 200
+    assert [OPTION in body for body in asked(server)] == [True, False, False]
+    line = await scrape_until(
+        one.port, lambda counts: counts["octoroute_requests_total{strategy=rule,tier=fast}"] == 2
+    )
+    assert line["octoroute_upstream_requests_total{endpoint=old,outcome=ok,tier=fast}"] == 2
+
+
+async def test_a_request_that_the_server_refuses_anyway_gets_the_servers_own_words(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm", "strict")
+    one = await gateway(fleet_config([endpoint(server, model="another")]))
+    assert (await stream(one.port)).status == 404
+    assert len(asked(server)) == 1
