@@ -27,6 +27,10 @@ test-real: $(VENV)/test ## run the tests against a real llama.cpp (compiled once
 	$(PY) -m tests.end_to_end.real.install
 	$(PY) -m pytest -m real tests/end_to_end/real
 
+.PHONY: test-long
+test-long: $(VENV)/test ## run the tests that take minutes: a hundred upgrades under live streams
+	$(PY) -m pytest -s -m long
+
 .PHONY: check
 check: $(VENV)/check ## lint, types, stubs, imports
 	$(PY) -m ruff check

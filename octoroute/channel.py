@@ -17,9 +17,13 @@ from octoroute.config import Config
 
 MESSAGE_BYTES: Final = 65536
 
-# What workers say: they serve; they can't be trusted any more; a client asks for a reload; a config is used.
-# What the supervisor says: use this config; what came of the reload that was asked for.
-Kind = Literal["ready", "retire", "ask_reload", "applied", "apply", "reloaded"]
+# What workers say: they serve; they can't be trusted any more; a client asks for a reload, for an upgrade; a
+# config is used.
+# What the supervisor says: use this config; what came of the reload, or of the upgrade, that was asked for;
+# another process serves from here.
+Kind = Literal[
+    "ready", "retire", "ask_reload", "ask_upgrade", "applied", "apply", "reloaded", "upgraded", "hand_over"
+]
 
 
 @dataclass(frozen=True, slots=True)

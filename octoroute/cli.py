@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
     add("check", "say whether the config is valid, and show the servers in it")
     add("reload", "have the running gateway read its config again")
+    add("upgrade", "have a new process of the installed program take over from the running gateway")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
     demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
     demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
@@ -155,9 +156,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _reload(arguments: argparse.Namespace) -> int:
-    from octoroute.reload_request import request_reload
+    from octoroute.admin_request import request_reload
 
     return _say(request_reload(arguments.config))
+
+
+def _upgrade(arguments: argparse.Namespace) -> int:
+    from octoroute.admin_request import request_upgrade
+
+    return _say(request_upgrade(arguments.config))
 
 
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
@@ -165,5 +172,6 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "config": _config,
     "check": _check,
     "reload": _reload,
+    "upgrade": _upgrade,
     "demo": _demo,
 }

@@ -98,7 +98,8 @@ class Gateway:
         self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
-        self.ask_reload: Callable[[], Awaitable[dict[str, Any]]] = _nobody_reloads
+        self.ask_reload: Callable[[], Awaitable[dict[str, Any]]] = _no_supervisor
+        self.ask_upgrade: Callable[[], Awaitable[dict[str, Any]]] = _no_supervisor
         self.housekeeping: list[Callable[[], None]] = [
             self.sites.expire,
             self._refresh,
@@ -249,5 +250,5 @@ def _let_the_file_win(old: Snapshot, new: Snapshot) -> None:
             endpoint.set_weight(None)
 
 
-async def _nobody_reloads() -> dict[str, Any]:
-    raise Internal("this gateway runs without a supervisor, which would reload its config")
+async def _no_supervisor() -> dict[str, Any]:
+    raise Internal("this gateway runs without a supervisor, which would do that")

@@ -2,15 +2,16 @@
 worker.
 
 The workers share the port by SO_REUSEPORT. The supervisor keeps every socket open while it serves, so that
-connections which wait in the queue of a worker that died are served by the one that replaces it. The TLS
-context is made here too: workers that share its session keys can resume each other's sessions.
+which wait in the queue of a worker that died are served by the one that replaces it. Sockets inherited from
+a process that this one replaces are used on. The TLS context is made here too: workers that share its session
+keys can resume each other's sessions.
 """
 
 import os
 import socket
 import ssl
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +22,16 @@ BACKLOG = 4096
 UNIX = "unix:"
 
 
-def open_sockets(host: str, port: int, workers: int) -> list[list[socket.socket]]:
-    """For each worker the listening sockets of all addresses of `host`. Raises ConfigError if that can't
-    be had.
+def open_sockets(
+    host: str, port: int, workers: int, inherited: Sequence[socket.socket] = ()
+) -> list[list[socket.socket]]:
+    """For each worker the listening sockets of all addresses of `host`: those of the `inherited` that are
+    bound there, and new ones. Raises ConfigError if that can't be had.
     """
     if host.startswith(UNIX):
-        sock = _unix(host.removeprefix(UNIX))
+        path = host.removeprefix(UNIX)
+        taken = [sock for sock in inherited if sock.family == socket.AF_UNIX and sock.getsockname() == path]
+        sock = _taken_unix(taken[0], path) if taken and os.path.exists(path) else _unix(path)
         # Unix sockets have no SO_REUSEPORT: all workers accept from one queue.
         return [[sock] for _ in range(workers)]
     try:
@@ -34,23 +39,42 @@ def open_sockets(host: str, port: int, workers: int) -> list[list[socket.socket]
     except (OSError, UnicodeError) as error:
         raise _refused(f"server.host is {host!r}, which is no address of this machine: {error}") from None
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    sets: list[list[socket.socket]] = []
-    for _ in range(workers):
-        sockets = []
-        for family, address in addresses:
-            bound = _tcp(family, (address[0], port, *address[2:]))
+    sets: list[list[socket.socket]] = [[] for _ in range(workers)]
+    for family, address in addresses:
+        taken = [sock for sock in inherited if _is_at(sock, family, address[0], port)]
+        if taken:
+            # A port of 0 is the one that was found then.
+            port = taken[0].getsockname()[1]
+        if any(sock.family == family and sock.getsockname()[1] == port for sock in inherited):
+            _ours.add((family, address[0], port))
+        for index, own in enumerate(sets):
+            # All of them: a connection may wait in each, and more will come to each.
+            mine = taken[index::workers] or [_tcp(family, (address[0], port, *address[2:]))]
             # Port 0 takes a free one; the other addresses and workers must have the same.
-            port = bound.getsockname()[1]
-            sockets.append(bound)
-        sets.append(sockets)
+            port = mine[0].getsockname()[1]
+            own.extend(mine)
     return sets
 
 
-def close_sockets(sets: Iterable[Sequence[socket.socket]]) -> None:
-    """Closes the sockets of all workers, here, and removes the file of one of them that was `unix:`."""
+def _is_at(sock: socket.socket, family: int, host: object, port: int) -> bool:
+    if sock.family != family:
+        return False
+    name = sock.getsockname()
+    return bool(name[0] == host and port in (0, name[1]))
+
+
+def _taken_unix(sock: socket.socket, path: str) -> socket.socket:
+    _files[sock] = path, os.stat(path).st_ino
+    return sock
+
+
+def close_sockets(sets: Iterable[Sequence[socket.socket]], kept: Collection[int] = ()) -> None:
+    """Closes the sockets of all workers, here, and removes the file of one of them that was `unix:`, but not
+    of those whose descriptors are `kept` by another process.
+    """
     for sock in {sock for sockets in sets for sock in sockets}:
         mark = _files.pop(sock, None)
-        if mark is not None:
+        if mark is not None and sock.fileno() not in kept:
             path, inode = mark
             # Another gateway may have put its own there meanwhile.
             with suppress(OSError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from octoroute import logs
+from octoroute import logs, notify
 from octoroute.channel import Channel
 from octoroute.config import Config, load
 from octoroute.config.changes import Changes, reloaded
@@ -72,6 +72,7 @@ class Reloads:
         if not self._wanted or self._under_way is not None:
             return
         asked, self._asked, self._wanted = self._asked, [], False
+        notify.reloading()
         try:
             config, changes = reloaded(self.config, load(self.path))
             # What fails here would fail in each worker.
@@ -149,6 +150,7 @@ class Reloads:
 
     @staticmethod
     def _tell(asked: Iterable[tuple[Worker, int]], outcome: dict[str, Any]) -> None:
+        notify.ready()
         for worker, number in asked:
             worker.channel.send("reloaded", ask=number, outcome=outcome)
 

@@ -17,20 +17,28 @@ from typing import Any, Final
 import uvloop
 
 from octoroute import logs
-from octoroute.channel import Channel, Message
+from octoroute.channel import Channel, Kind, Message
 from octoroute.config import Config
 from octoroute.errors import Internal
 from octoroute.gateway import Gateway, Shared
+from octoroute.listen import BACKLOG
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
 
 log = logging.getLogger(__name__)
 
 EXIT_FATAL: Final = 70
-# How long a client that asked for a reload waits for its outcome at most.
+# How long a client that asked for a reload or an upgrade waits for its outcome at most.
 RELOAD_SECONDS: Final = 30.0
+UPGRADE_SECONDS: Final = 75.0
+# How long an idle connection is left open for one more request, whose answer then ends it in order. A client
+# that sends one after the other sends the next within milliseconds; and where another process serves, nobody
+# is in a hurry.
+LAST_REQUEST_SECONDS: Final = 0.5
+REPLACED_IDLE_SECONDS: Final = 5.0
 # And connections that the system took before the sockets closed, for being accepted.
 ACCEPT_SECONDS: Final = 0.5
+HANDSHAKE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,11 @@ class Worker:
         self.gateway = Gateway(config, shared, worker=post.column)
         self.gateway.on_fatal = self.retire
         self.gateway.ask_reload = self.ask_reload
+        self.gateway.ask_upgrade = self.ask_upgrade
         self.api = Api(self.gateway)
         self.gateway.housekeeping.append(self.api.sweep)
         self.stop: asyncio.Future[int] = self.loop.create_future()
+        self.replaced = False
         self.asks = itertools.count(1)
         self.asking: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
@@ -75,7 +85,14 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self.loop.add_reader(self.channel.fileno(), self.listen)
         servers = [
-            await self.loop.create_server(self.api, sock=sock, ssl=self.post.tls)
+            await self.loop.create_server(
+                self.api,
+                sock=sock,
+                ssl=self.post.tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self.post.tls is not None else None,
+                # Without it, uvloop would cut that of the socket.
+                backlog=BACKLOG,
+            )
             for sock in self.post.sockets
         ]
         self.gateway.start()
@@ -83,12 +100,19 @@ class Worker:
         gc.collect()
         gc.freeze()
         self.channel.send("ready")
+        # Ends with the last connection, TLS handshakes included, of which aiohttp does not know yet.
+        ended = asyncio.gather(*(server.wait_closed() for server in servers))
         code = await self.stop
         self.api.begin_drain()
         await self._accept_the_last()
         for server in servers:
             server.close()
-        await self.api.drain(self.gateway.snapshot.config.server.drain_seconds)
+        await self.api.drain(
+            self.gateway.snapshot.config.server.drain_seconds,
+            REPLACED_IDLE_SECONDS if self.replaced else LAST_REQUEST_SECONDS,
+            ended,
+        )
+        ended.cancel()
         await self.gateway.close()
         return code
 
@@ -120,17 +144,24 @@ class Worker:
             self._obey(message)
 
     async def ask_reload(self) -> dict[str, Any]:
-        """Has the supervisor reload the config in all workers. What came of it: see Supervisor."""
+        """Has the supervisor reload the config in all workers. What came of it: see reloading.py."""
+        return await self._ask("ask_reload", RELOAD_SECONDS, "the reload")
+
+    async def ask_upgrade(self) -> dict[str, Any]:
+        """Has the supervisor start the process that replaces it. What came of it: see upgrading.py."""
+        return await self._ask("ask_upgrade", UPGRADE_SECONDS, "the upgrade")
+
+    async def _ask(self, kind: Kind, seconds: float, what: str) -> dict[str, Any]:
         ask = next(self.asks)
         answer: asyncio.Future[dict[str, Any]] = self.loop.create_future()
         self.asking[ask] = answer
         try:
-            if not self.channel.send("ask_reload", ask=ask):
+            if not self.channel.send(kind, ask=ask):
                 raise Internal("the supervisor does not answer")
-            async with asyncio.timeout(RELOAD_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
-            raise Internal("the reload took too long; the log says what came of it") from None
+            raise Internal(f"{what} took too long; the log says what came of it") from None
         finally:
             del self.asking[ask]
 
@@ -145,7 +176,10 @@ class Worker:
                 self.retire()
             else:
                 self.channel.send("applied", generation=message.fields["generation"])
-        elif message.kind == "reloaded":
+        elif message.kind == "hand_over":
+            self.replaced = True
+            self.end(0)
+        elif message.kind in ("reloaded", "upgraded"):
             answer = self.asking.get(message.fields["ask"])
             if answer is not None and not answer.done():
                 answer.set_result(message.fields["outcome"])

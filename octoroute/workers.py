@@ -1,8 +1,9 @@
 """The supervisor and its workers: N processes on one port, each with its own event loop.
 
 The supervisor loads the config, opens the sockets and the shared state, forks, and waits: a worker that dies
-is replaced, SIGTERM and SIGINT end all of them, SIGHUP gives all a new config. It runs no event loop and no
-thread, so that forking stays safe. What it does about a reload is in reloading.py.
+is replaced, SIGTERM and SIGINT end all of them, SIGHUP gives all a new config, SIGUSR2 has a new process take
+over. It runs no event loop and no thread, so that forking stays safe. What it does about a reload is in
+reloading.py, about a new process in upgrading.py and handover.py.
 """
 
 import logging
@@ -12,18 +13,22 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from octoroute import logs
+from octoroute import __version__, logs, notify
 from octoroute.channel import Channel, Message
 from octoroute.config import Config, load
+from octoroute.errors import ConfigError
 from octoroute.gateway import Shared, try_out
+from octoroute.handover import Predecessor, Word
 from octoroute.listen import close_sockets, describe, open_sockets, tls_context
 from octoroute.reloading import Reloads
+from octoroute.upgrading import Upgrades
 from octoroute.worker import Post, run_worker
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,7 @@ STEADY_SECONDS: Final = 60.0
 # Beyond server.drain_seconds, after which a worker cuts what still runs by itself.
 KILL_SECONDS: Final = 5.0
 EXIT_NOT_STARTED: Final = 1
-SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP))
+SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2))
 
 
 @dataclass(eq=False)
@@ -63,22 +68,41 @@ class Place:
 
 def serve(config_path: Path) -> int:
     """Serves until told to stop; the exit code. Raises ConfigError before anything has begun."""
+    predecessor = Predecessor.of_environment(os.environ)
+    try:
+        supervisor = _supervisor(config_path, predecessor)
+    except ConfigError as error:
+        if predecessor is not None:
+            predecessor.refuse(__version__, error.problems)
+        raise
+    return supervisor.run()
+
+
+def _supervisor(config_path: Path, predecessor: Predecessor | None) -> "Supervisor":
     config = load(config_path)
     logs.setup(config.observability)
     tls = tls_context(config.server)
     # What fails here would fail in each worker, again and again.
     try_out(config)
     count = config.server.workers or len(os.sched_getaffinity(0))
-    sets = open_sockets(config.server.host, config.server.port, count)
+    inherited = predecessor.sockets if predecessor is not None else ()
+    sets = open_sockets(config.server.host, config.server.port, count, inherited)
+    if predecessor is not None:
+        predecessor.keep({sock for sockets in sets for sock in sockets})
     log.info("octoroute listens on %s", describe(sets[0], tls=tls is not None))
-    return Supervisor(config_path, config, sets, tls).run()
+    return Supervisor(config_path, config, sets, tls, predecessor)
 
 
 class Supervisor:
     """Starts the workers and keeps them running."""
 
     def __init__(
-        self, path: Path, config: Config, sets: list[list[socket.socket]], tls: ssl.SSLContext | None
+        self,
+        path: Path,
+        config: Config,
+        sets: list[list[socket.socket]],
+        tls: ssl.SSLContext | None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self.places = [Place(sockets) for sockets in sets]
         # A worker that drains while another has taken its place keeps its column: so there is one to spare
@@ -88,11 +112,17 @@ class Supervisor:
         self.tls = tls
         self.processes: dict[int, Process] = {}
         self.reloads = Reloads(path, config)
+        # What is called when there is something to read.
         self.selector = selectors.DefaultSelector()
+        self.upgrades = Upgrades(self.selector)
+        self.predecessor = predecessor
         self.pending: set[int] = set()
         self.code: int | None = None  # of the exit, once that is decided
-        self.kill_at = 0.0
+        self.kill_at: float | None = None
+        self.replaced = False  # a new process serves in place of this one
+        self.spared = False  # by the first signal to end since then
         self.ever_ready = False
+        self.all_ready = False
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
@@ -102,16 +132,30 @@ class Supervisor:
                     self._fill_places()
                 self._wait()
                 self._do_pending()
-        log.info("octoroute has stopped")
+        log.info("what this process had begun is finished" if self.replaced else "octoroute has stopped")
         return self.code or 0
 
     def stop(self, code: int = 0) -> None:
         """Has all workers finish what runs, and ends."""
+        notify.stopping()
+        self.upgrades.abandon()
+        self._leave(code, ())
+        self._kill(signal.SIGTERM)
+
+    def _hand_over(self, word: Word) -> None:
+        """The same, now that another process serves. Nothing is refused: the sockets live on there."""
+        notify.main_process(word.pid)
+        self.replaced = True
+        self._leave(0, word.kept)
+        for process in self.processes.values():
+            if not process.channel.send("hand_over"):
+                os.kill(process.pid, signal.SIGTERM)
+
+    def _leave(self, code: int, kept: Collection[int]) -> None:
         self.code = code
         self.kill_at = time.monotonic() + self._drain_seconds + KILL_SECONDS
         # As long as a copy is open, connections are taken into its queue and never served.
-        close_sockets(place.sockets for place in self.places)
-        self._kill(signal.SIGTERM)
+        close_sockets((place.sockets for place in self.places), kept)
 
     def _fill_places(self) -> None:
         now = time.monotonic()
@@ -121,40 +165,53 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until a signal or a message comes, or something is due."""
-        due = [place.due for place in self.places if place.process is None and self.columns]
-        if self.code is not None:
+        due: list[float | None]
+        if self.code is None:
+            due = [place.due for place in self.places if place.process is None and self.columns]
+        else:
             due = [self.kill_at]
-        deadline = self.reloads.deadline
-        if deadline is not None:
-            due.append(deadline)
-        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        due += [self.reloads.deadline, self.upgrades.deadline]
+        now = time.monotonic()
+        timeout = min((max(0.0, moment - now) for moment in due if moment is not None), default=None)
         for key, _ in self.selector.select(timeout):
-            if isinstance(key.data, Process):
-                self._listen(key.data)
-            else:
-                os.read(key.fd, 4096)
-        if self.code is not None and time.monotonic() >= self.kill_at:
+            key.data()
+        now = time.monotonic()
+        if self.kill_at is not None and now >= self.kill_at:
             log.error("%d workers did not end in time and are killed", len(self.processes))
             self._kill(signal.SIGKILL)
-            self.kill_at = float("inf")
-        self.reloads.look_after(time.monotonic())
+            self.kill_at = None
+        self.reloads.look_after(now)
+        self.upgrades.look_after(now)
 
     def _do_pending(self) -> None:
+        if self.code is None and self.upgrades.taken is not None:
+            self._hand_over(self.upgrades.taken)
         pending, self.pending = self.pending, set()
         # First: a worker that ended because of a signal to all is no crash.
         for number in sorted(pending & {signal.SIGTERM, signal.SIGINT}):
-            if self.code is None:
-                self.stop()
-                log.info("octoroute ends: what runs may finish within %g s", self._drain_seconds)
-            else:
-                self.code = 128 + number
-                self._kill(signal.SIGKILL)
+            self._told_to_end(number)
         if signal.SIGCHLD in pending:
             self._reap()
-        if signal.SIGHUP in pending and self.code is None:
+        if self.code is not None:
+            return
+        if signal.SIGHUP in pending:
             self.reloads.ask()
+        if signal.SIGUSR2 in pending:
+            self.upgrades.ask()
+        self.reloads.begin([process for process in self.processes.values() if not process.leaving])
+        self.upgrades.begin({sock for place in self.places for sock in place.sockets})
+
+    def _told_to_end(self, number: int) -> None:
         if self.code is None:
-            self.reloads.begin([process for process in self.processes.values() if not process.leaving])
+            self.stop()
+            log.info("octoroute ends: what runs may finish within %g s", self._drain_seconds)
+        elif self.replaced and not self.spared:
+            # Meant for the service as a whole, perhaps: what runs here has as much right to its time.
+            self.spared = True
+            log.info("this process has been replaced, and goes on with what it has begun")
+        else:
+            self.code = 128 + number
+            self._kill(signal.SIGKILL)
 
     @property
     def _drain_seconds(self) -> float:
@@ -174,7 +231,7 @@ class Supervisor:
         process = Process(pid, column, ours, place, now)
         place.process = process
         self.processes[pid] = process
-        self.selector.register(ours, selectors.EVENT_READ, process)
+        self.selector.register(ours, selectors.EVENT_READ, partial(self._listen, process))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _be_worker(self, place: Place, post: Post) -> None:
@@ -186,8 +243,12 @@ class Supervisor:
             # Ctrl-C and a closed terminal reach the whole group: the supervisor decides what they mean.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGTERM})
             self.selector.close()
+            self.upgrades.close()
+            if self.predecessor is not None:
+                self.predecessor.close()
             # A copy here would keep the others from reading the end of their line.
             for process in self.processes.values():
                 process.channel.close()
@@ -219,6 +280,8 @@ class Supervisor:
         if message.kind == "ready":
             process.ready = self.ever_ready = True
             log.debug("worker %d serves", process.pid)
+            if not self.all_ready and all(place.process and place.process.ready for place in self.places):
+                self._serves()
         elif message.kind == "retire":
             log.critical("worker %d can't be trusted any more: it drains, another one starts", process.pid)
             process.leaving = True
@@ -227,6 +290,16 @@ class Supervisor:
             self.reloads.ask(process, message.fields["ask"])
         elif message.kind == "applied":
             self.reloads.applied(process, message.fields["generation"])
+        elif message.kind == "ask_upgrade":
+            self.upgrades.ask(process, message.fields["ask"])
+
+    def _serves(self) -> None:
+        """Every worker is ready, for the first time."""
+        self.all_ready = True
+        notify.ready()
+        if self.predecessor is not None:
+            self.predecessor.take_over(__version__)
+            self.predecessor = None
 
     def _vacate(self, process: Process) -> float:
         """Makes a place free for the next; seconds until that starts."""
@@ -238,20 +311,27 @@ class Supervisor:
         return pause
 
     def _reap(self) -> None:
-        """Takes note of workers that ended."""
-        while self.processes:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+        """Takes note of processes that ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if not pid:
                 return
+            code = os.waitstatus_to_exitcode(status)
             process = self.processes.pop(pid, None)
             if process is not None:
-                self._ended(process, os.waitstatus_to_exitcode(status))
+                self._ended(process, code)
+            else:
+                self.upgrades.ended(pid, code)
 
     def _ended(self, process: Process, code: int) -> None:
         # What it said at last, up to the end of the line.
         self._listen(process)
         process.channel.close()
         self.reloads.gone(process)
+        self.upgrades.gone(process)
         # What it had under way counts no longer.
         self.shared.state.reclaim(process.column)
         self.columns.append(process.column)
@@ -275,9 +355,12 @@ class Supervisor:
     def _signals(self) -> Iterator[None]:
         """Signals are noted, and wake `_wait`."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.selector.register(reader, selectors.EVENT_READ)
+        self.selector.register(reader, selectors.EVENT_READ, partial(os.read, reader, 4096))
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, SIGNALS
+        )  # who started this process may have held some back
         try:
             yield
         finally:

@@ -1,12 +1,13 @@
 """What operators and tools ask of the gateway itself: the model list, health."""
 
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 
-from octoroute.errors import InvalidRequest
+from octoroute.errors import Internal, InvalidRequest
 from octoroute.exchange import TIERS
 from octoroute.gateway import CRASHES, LOST, UNTRACKED, Gateway
 from octoroute.routing.decide import WORDS
@@ -73,6 +74,32 @@ async def reload(request: web.BaseRequest, path: str, request_id: str, gateway: 
             code="invalid_config",
         )
     return json_response(orjson.dumps(outcome), request_id)
+
+
+async def upgrade(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
+    """POST /admin/upgrade: a new process of the installed program takes over; where it can't, all stays."""
+    if not _is_from_here(request):
+        raise InvalidRequest(
+            "an upgrade can be asked for on the gateway's own machine only", status=403, code="local_only"
+        )
+    outcome = await gateway.ask_upgrade()
+    if "problems" in outcome:
+        raise Internal(
+            "the new process can't serve, nothing was changed: " + "; ".join(outcome["problems"]),
+            code="upgrade_failed",
+        )
+    return json_response(orjson.dumps(outcome), request_id)
+
+
+def _is_from_here(request: web.BaseRequest) -> bool:
+    """Whether the client is on this machine: each upgrade costs a process, and tells what fails in it."""
+    transport = request.transport
+    if transport is None:
+        return False
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not isinstance(peer, tuple):
+        return True
+    return peer[0] == own[0] or ip_address(peer[0].partition("%")[0]).is_loopback
 
 
 def json_response(body: bytes, request_id: str, status: int = 200) -> web.Response:

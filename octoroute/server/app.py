@@ -41,6 +41,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/health": {"GET": admin.health},
     "/metrics": {"GET": admin.metrics},
     "/admin/reload": {"POST": admin.reload},
+    "/admin/upgrade": {"POST": admin.upgrade},
     "/admin/status": {"GET": fleet.status},
     fleet.ROUTE + "drain": {"POST": fleet.drain},
     fleet.ROUTE + "undrain": {"POST": fleet.undrain},
@@ -50,9 +51,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
 ORDINARY: Final = frozenset(
     path for path, methods in ROUTES.items() if methods.get("POST") is completions.complete
 )
-# How long an idle connection of a worker that drains waits for one more request, and how often it is looked
-# at. A client that sends one after the other sends the next within milliseconds.
-LAST_REQUEST_SECONDS: Final = 0.5
+# How often the connections of a worker that drains are looked at.
 DRAIN_LOOK_SECONDS: Final = 0.05
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
@@ -129,25 +128,27 @@ class Api(web.Server):
         for wire in self._wires():
             wire.last = True
 
-    async def drain(self, seconds: float) -> None:
-        """Returns when no connection is left; what is busy after `seconds` is cut.
+    async def drain(self, seconds: float, idle_seconds: float, ended: asyncio.Future[Any]) -> None:
+        """Returns when no connection is left, which `ended` tells; what is busy after `seconds` is cut.
 
-        An idle connection gets a moment: its client may be sending the next request just now.
+        An idle connection gets `idle_seconds`: its client may be about to send the next request.
         """
         deadline = self._loop.time() + seconds
         idle: dict[ClientWire, tuple[int, float]] = {}
-        while self.connections and (now := self._loop.time()) < deadline:
+        while not ended.done() and (now := self._loop.time()) < deadline:
             for wire in self._wires():
+                # It may have been in its TLS handshake when the drain began.
+                wire.last = True
                 if wire.active:
                     idle.pop(wire, None)
                     continue
                 count, since = idle.get(wire, (-1, now))
                 if count != wire.requests:
                     idle[wire] = wire.requests, now
-                elif now - since >= LAST_REQUEST_SECONDS and not wire.unread:
+                elif now - since >= idle_seconds and not wire.unread:
                     wire.force_close()
-            # aiohttp tells nobody when a connection ends, and this happens once in the life of a process.
-            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+            # aiohttp tells nobody when a connection is idle, and this happens once in the life of a process.
+            await asyncio.wait((ended,), timeout=DRAIN_LOOK_SECONDS)
         if self.connections:
             log.warning(
                 "%d connections were still busy after %g s and are cut", len(self.connections), seconds

@@ -18,6 +18,7 @@ from octoroute.demo import SimulatedServer
 from tests.end_to_end.fleet import Gateway
 
 DEADLINE_S = 30.0
+LONG_DEADLINE_S = 900.0
 StartServer = Callable[..., Awaitable[SimulatedServer]]
 StartGateway = Callable[[str], Awaitable[Gateway]]
 
@@ -29,13 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if inspect.iscoroutinefunction(item.obj):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-            item.obj = _with_deadline(item.obj)
+            seconds = LONG_DEADLINE_S if item.get_closest_marker("long") else DEADLINE_S
+            item.obj = _with_deadline(item.obj, seconds)
 
 
-def _with_deadline(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def _with_deadline(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
     @wraps(test)
     async def timed(*args: Any, **kwargs: Any) -> None:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(seconds):
             await test(*args, **kwargs)
 
     return timed

@@ -6,9 +6,10 @@ Owns starting, waiting for readiness, and an ending that is looked at: exit code
 import asyncio
 import os
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,13 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A running `python -m octoroute --config ...`."""
+    """A running `python -m octoroute --config ...`, or another command in place of the first three words."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-m", "octoroute")) -> None:
         self.folder = folder
+        self.command = command
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -104,12 +107,16 @@ class Gateway:
     async def start(self, config: str) -> None:
         """Starts it on a free port and waits until /health answers. Raises AssertionError with the log."""
         self.port = free_port()
+        if "tls_cert" in config:
+            self.tls = ssl.create_default_context()
+            self.tls.check_hostname = False
+            self.tls.verify_mode = ssl.CERT_NONE
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "config.toml"
         path.write_text(config.replace("port = 0\n", f"port = {self.port}\n", 1))
         with (self.folder / "log").open("wb") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes a moment, and nothing else runs yet
-                [sys.executable, "-m", "octoroute", "--config", str(path)],
+                [*self.command, "--config", str(path)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -144,7 +151,7 @@ class Gateway:
 
     async def _healthy(self) -> bool:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls)
         except OSError:
             return False
         try:

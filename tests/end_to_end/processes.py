@@ -20,7 +20,11 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 
 def workers(gateway: Gateway) -> list[int]:
     """Process ids of the workers that run now, zombies too."""
-    pid = gateway.process.pid
+    return children(gateway.process.pid)
+
+
+def children(pid: int) -> list[int]:
+    """Of a process that has one thread."""
     with open(f"/proc/{pid}/task/{pid}/children") as children:
         return [int(child) for child in children.read().split()]
 

@@ -17,6 +17,7 @@ from tests.end_to_end.fleet import Gateway, fleet_config
 from tests.end_to_end.processes import PATH, Held, Stream, ended, refuses, until, workers
 from tests.end_to_end.wire_client import WireClient, chat
 
+TLS = Path(__file__).parent / "tls"
 WHOLE = Held.FIRST + Held.LAST
 
 
@@ -154,6 +155,38 @@ async def test_clients_that_ask_one_after_the_other_are_all_told(fleet: Fleet) -
     fleet.told()
     assert await asyncio.gather(*clients) == ["close"] * 16
     assert await fleet.code() == 0
+
+
+async def test_a_tls_handshake_that_has_begun_ends_in_an_answer(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    """The client is connected, and slow with the rest."""
+    tls = {"tls_cert": str(TLS / "one.pem"), "tls_key": str(TLS / "one.key")}
+    one = await gateway(fleet_config([await serve("vllm")], server=tls))
+    assert one.tls is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    # Accepted after the first.
+    _, second = await asyncio.open_connection("127.0.0.1", one.port, ssl=one.tls)
+    second.close()
+    await second.wait_closed()
+    one.process.terminate()
+    await refuses(one.port)
+    await writer.start_tls(one.tls)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+    assert await asyncio.to_thread(one.process.wait, 10) == 0
+
+
+async def test_a_worker_that_hangs_is_killed_in_the_end(serve: StartServer, gateway: StartGateway) -> None:
+    """After server.drain_seconds, and five more."""
+    one = await gateway(fleet_config([await serve("vllm")], server={"workers": 2, "drain_seconds": 0.1}))
+    hung, _ = workers(one)
+    os.kill(hung, signal.SIGSTOP)
+    one.process.terminate()
+    assert await asyncio.to_thread(one.process.wait, 20) == 0
+    await ended(hung)
+    assert "1 workers did not end in time and are killed" in one.log
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -176,9 +176,9 @@ async def test_all_workers_follow(serve: StartServer, gateway: StartGateway, how
         assert "before" not in found
 
 
-async def command(gateway: Gateway) -> tuple[int, str]:
-    """`octoroute reload`: its exit code and what it prints."""
-    arguments = [sys.executable, "-m", "octoroute", "reload", "--config", str(gateway.folder / "config.toml")]
+async def command(gateway: Gateway, name: str = "reload") -> tuple[int, str]:
+    """`octoroute reload`, or another: its exit code and what it prints."""
+    arguments = [sys.executable, "-m", "octoroute", name, "--config", str(gateway.folder / "config.toml")]
     done = await asyncio.to_thread(
         subprocess.run, arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

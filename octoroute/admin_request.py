@@ -1,6 +1,7 @@
-"""`octoroute reload`: asks the running gateway that a config file describes to read that file again.
+"""`octoroute reload`, `octoroute upgrade`: ask the running gateway that a config file describes to read that
+file again, or to have a new process take over.
 
-The gateway is found where the file says that it listens, and answers `POST /admin/reload`.
+The gateway is found where the file says that it listens, and answers `POST /admin/reload`, `/admin/upgrade`.
 """
 
 import http.client
@@ -14,7 +15,8 @@ import orjson
 from octoroute.config import Server, load
 from octoroute.errors import ConfigError
 
-PATIENCE_SECONDS: Final = 60.0
+# More than the gateway itself takes before it gives up.
+PATIENCE_SECONDS: Final = 90.0
 # What a gateway listens on that has no address of its own -> where it can be reached from here.
 ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 UNIX: Final = "unix:"
@@ -22,14 +24,29 @@ UNIX: Final = "unix:"
 
 def request_reload(config_path: Path) -> str:
     """What the reload changed, as text. Raises ConfigError with what is wrong."""
+    return told(_ask(config_path, "/admin/reload", "SIGHUP"))
+
+
+def request_upgrade(config_path: Path) -> str:
+    """Who serves now, as text. Raises ConfigError with what is wrong."""
+    outcome = _ask(config_path, "/admin/upgrade", "SIGUSR2")
+    before, now = outcome["before"], outcome["now"]
+    return (
+        f"process {now['pid']} (octoroute {now['version']}) serves from here.\n"
+        f"process {before['pid']} (octoroute {before['version']}) finishes what it has begun, and ends.\n"
+    )
+
+
+def _ask(config_path: Path, path: str, signal: str) -> dict[str, Any]:
+    """What the gateway answers. Raises ConfigError."""
     server = load(config_path).server
     if server.port == 0 and not server.host.startswith(UNIX):
         raise ConfigError(
-            str(config_path), ["server.port is 0, so the gateway can't be found; send it SIGHUP instead"]
+            str(config_path), [f"server.port is 0, so the gateway can't be found; send it {signal} instead"]
         )
     connection = _Connection(server)
     try:
-        connection.request("POST", "/admin/reload", headers={"Host": "octoroute", "Content-Length": "0"})
+        connection.request("POST", path, headers={"Host": "octoroute", "Content-Length": "0"})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -40,13 +57,13 @@ def request_reload(config_path: Path) -> str:
     finally:
         connection.close()
     try:
-        answer = orjson.loads(body)
+        answer: dict[str, Any] = orjson.loads(body)
     except ValueError:
         answer = {}
     if response.status != 200:
         said = answer.get("error", {}).get("message") or f"the gateway answered {response.status}"
         raise ConfigError(str(config_path), [said])
-    return told(answer)
+    return answer
 
 
 def told(outcome: dict[str, Any]) -> str:
