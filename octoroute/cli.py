@@ -14,6 +14,7 @@ from typing import Final
 
 from octoroute import __version__
 from octoroute.errors import ConfigError
+from octoroute.exchange import IMPORTANCES, TASK_TYPES
 
 DEFAULT_CONFIG: Final = Path("config.toml")
 USAGE: Final = 2
@@ -87,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     config = add("config", "print a commented config to start from")
     config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
     add("check", "say whether the config is valid, and show the servers in it")
+    explain = add("explain", "show where a request would go and why, without sending it")
+    explain.add_argument("request", type=Path, metavar="REQUEST", help="its body, a JSON file; - is stdin")
+    explain.add_argument("--importance", choices=IMPORTANCES, help="as the header X-Octoroute-Importance")
+    explain.add_argument("--task-type", choices=TASK_TYPES, help="as the header X-Octoroute-Task-Type")
     add("reload", "have the running gateway read its config again")
     add("upgrade", "have a new process of the installed program take over from the running gateway")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
@@ -155,6 +160,12 @@ def _check(arguments: argparse.Namespace) -> int:
     return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n")
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from octoroute.explain_file import explain_file
+
+    return _say(explain_file(arguments.request, arguments.config, arguments.importance, arguments.task_type))
+
+
 def _reload(arguments: argparse.Namespace) -> int:
     from octoroute.admin_request import request_reload
 
@@ -171,6 +182,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "serve": _serve,
     "config": _config,
     "check": _check,
+    "explain": _explain,
     "reload": _reload,
     "upgrade": _upgrade,
     "demo": _demo,

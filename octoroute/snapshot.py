@@ -25,6 +25,7 @@ class Terms:
     backoff_s: float
     failures: int  # consecutive, then an endpoint is unhealthy
     retry_after_s: int  # what a client is told when no endpoint is healthy
+    why_headers: bool  # whether answers say how they came about
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +108,5 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         backoff_s=config.retry.backoff_seconds,
         failures=config.health.failures,
         retry_after_s=max(1, round(config.health.interval_seconds)),
+        why_headers=config.server.why_headers,
     )

@@ -13,6 +13,8 @@ import pytest
 
 from octoroute import errors
 from octoroute.config import parse
+from octoroute.routing.facts import KEYWORDS
+from octoroute.routing.rules import ANY_LENGTH, ANY_TASK, RULES
 from octoroute.server.app import ROUTES
 
 ROOT = Path(__file__).parent.parent
@@ -74,3 +76,27 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_page_about_routing_lists_the_rules() -> None:
+    page = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| (\w+) \|$", page, re.MULTILINE)
+    assert [(name, tier) for name, *_, tier in rows] == [(rule.name, rule.tier) for rule in RULES]
+    for (_, tasks, importances, tokens, _), rule in zip(rows, RULES, strict=True):
+        assert (tokens == "any") == (rule.tokens == ANY_LENGTH)
+        numbers = [int(number) for number in re.findall(r"\d+", tokens)]
+        assert all(number in rule.tokens for number in numbers)
+        edges = {rule.tokens.start, rule.tokens.stop - 1} - {0, ANY_LENGTH.stop - 1}
+        assert set(numbers) == edges
+        assert importances == "any" or set(importances.split(", ")) == rule.importances
+        named = {"casual_chat"} ^ ANY_TASK if tasks == "all but casual_chat" else {tasks}
+        assert tasks == "any" or named == rule.task_types
+
+
+def test_the_keywords_that_the_page_about_routing_names_are_those_looked_for() -> None:
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "routing.md").read_text(encoding="utf-8"))
+    for task_type, keywords in KEYWORDS:
+        written = ", ".join(f'"{word}"' if word.endswith(" ") else word for word in keywords)
+        assert (
+            f"`{task_type}` ({written.replace('```', chr(92) + '`' + chr(92) + '`' + chr(92) + '`')}" in page
+        )

@@ -71,6 +71,10 @@ class Server(Section):
     drain_seconds: float = Field(
         default=600.0, ge=0, le=86_400, description="How long running requests may go on after SIGTERM."
     )
+    why_headers: bool = Field(
+        default=True,
+        description="Whether answers carry the x-octoroute- headers that say which server answered and why.",
+    )
     tls_cert: PemPath = Field(
         default="", description="Certificate chain for HTTPS; relative to the config file. Needs tls_key."
     )

@@ -15,7 +15,7 @@ from aiohttp import web
 from octoroute._request import RequestHead
 from octoroute.errors import InvalidRequest, render
 from octoroute.gateway import Gateway
-from octoroute.server import admin, chat, completions, fleet
+from octoroute.server import admin, chat, completions, explaining, fleet
 from octoroute.server.express import Express
 from octoroute.server.failure import body_writer, failure_of
 from octoroute.server.reading import request_id
@@ -40,6 +40,7 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/models": {"GET": chat.models},
     "/health": {"GET": admin.health},
     "/metrics": {"GET": admin.metrics},
+    "/admin/explain": {"POST": explaining.explain},
     "/admin/reload": {"POST": admin.reload},
     "/admin/upgrade": {"POST": admin.upgrade},
     "/admin/status": {"GET": fleet.status},

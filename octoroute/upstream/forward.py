@@ -18,7 +18,7 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
 from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed
-from octoroute.exchange import Outcome, Plan, RequestView
+from octoroute.exchange import Outcome, Plan, RequestView, warning_line
 from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
@@ -239,7 +239,10 @@ class Forwarding:
         view, outcome, client, site = self.view, self.outcome, self.client, self._site
         if outcome.overhead_s < 0:
             outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9
-        client.why = WHY % (site.why, self.plan.why, outcome.attempts, outcome.overhead_s * 1e3)
+        if self.terms.why_headers:
+            client.why = WHY % (site.why, self.plan.why, outcome.attempts, outcome.overhead_s * 1e3)
+        elif self.plan.warnings:
+            client.why = warning_line(self.plan.warnings)
         self._connection = connection
         self.forwarder.active[connection] = self.tried[-1]
         client.attach(connection)

@@ -48,7 +48,12 @@ CHOICES = [
     ("observability.log_format", ["text", "json"]),
 ]
 
-SWITCHES = ["models.fast.0.tls_verify", "observability.request_log", "observability.stream_usage"]
+SWITCHES = [
+    "models.fast.0.tls_verify",
+    "server.why_headers",
+    "observability.request_log",
+    "observability.stream_usage",
+]
 
 
 def _at(made: Config, path: str) -> Any:
@@ -197,6 +202,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "max_content_chars": 20000000,
         "keepalive_seconds": 75,
         "drain_seconds": 600,
+        "why_headers": True,
         "tls_cert": "",
         "tls_key": "",
     }

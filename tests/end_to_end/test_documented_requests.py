@@ -1,4 +1,4 @@
-"""The requests of docs/api.md, sent as they stand there, get the answers that stand there.
+"""The requests of api.md and routing.md in docs/, sent as they stand, get the answers that stand there.
 
 In an answer "..." stands for any value, and a line `...` for any lines.
 """
@@ -17,7 +17,7 @@ from tests.end_to_end.fleet import ROOT, fleet_config
 from tests.end_to_end.wire_client import Reply, WireClient
 
 ADDRESS = "http://localhost:3000"
-PAGE = ROOT / "docs" / "api.md"
+PAGES = (ROOT / "docs" / "api.md", ROOT / "docs" / "routing.md")
 
 
 def examples(page: Path) -> Iterator[tuple[str, str]]:
@@ -29,7 +29,7 @@ def examples(page: Path) -> Iterator[tuple[str, str]]:
             yield "\n".join(lines[: last + 1]), "\n".join(lines[last + 1 :])
 
 
-EXAMPLES = list(examples(PAGE))
+EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
 async def run_curl(command: str, port: int) -> Reply:
