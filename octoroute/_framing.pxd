@@ -17,5 +17,7 @@ cdef class Framing:
     cdef Py_ssize_t advance(
         self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload
     ) except -1
+    cdef int behind_size(self, unsigned char c) except -1
+    cdef int in_trailer(self, bint valid) except -1
     cdef void saw(self, const unsigned char* p, Py_ssize_t n) noexcept
     cdef bint between_events(self) noexcept

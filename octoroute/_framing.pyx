@@ -4,7 +4,7 @@ Strict like the reader of heads: bytes that are not plainly valid raise Malforme
 Grammar: RFC 9112 sections 6 and 7; ends of events: WHATWG HTML, section 9.2.
 """
 
-from octoroute._http1 cimport EMPTY, LENGTH, UNTIL_CLOSE
+from octoroute._http1 cimport EMPTY, LENGTH, TOKEN, UNTIL_CLOSE
 
 from octoroute._http1 import Malformed
 
@@ -14,15 +14,17 @@ cdef long long MAX_CHUNK_BYTES = 1 << 32
 
 cdef enum:
     SIZE = 0         # hexadecimal digits of a chunk's size
-    EXTENSION = 1    # behind them, up to CR
-    SIZE_LF = 2
-    DATA = 3
-    DATA_CR = 4
-    DATA_LF = 5
-    TRAILER = 6      # start of a trailer line, or of the empty line that ends the body
-    TRAILER_LINE = 7
-    TRAILER_LF = 8
-    LAST_LF = 9
+    SPACE = 1        # behind them
+    EXTENSION = 2    # from the semicolon up to CR
+    SIZE_LF = 3
+    DATA = 4
+    DATA_CR = 5
+    DATA_LF = 6
+    TRAILER = 7      # start of a trailer line, or of the empty line that ends the body
+    TRAILER_NAME = 8
+    TRAILER_VALUE = 9
+    TRAILER_LF = 10
+    LAST_LF = 11
 
 
 cdef class Framing:
@@ -69,6 +71,25 @@ cdef class Framing:
             return self.before_last == 10 or (self.before_last == 13 and self.before_that == 10)
         return self.last == 13 and self.before_last == 13
 
+    cdef int behind_size(self, unsigned char c) except -1:
+        """What may stand between a chunk's size and the end of that line."""
+        self.extra += 1
+        if c == 13:
+            self.state = SIZE_LF
+        elif c == 59:
+            self.state = EXTENSION
+        elif (c == 32 or c == 9) and self.extra <= MAX_EXTENSION_BYTES:
+            self.state = SPACE
+        else:
+            raise Malformed("a chunk's size is malformed")
+        return 0
+
+    cdef int in_trailer(self, bint valid) except -1:
+        self.extra += 1
+        if not valid or self.extra > MAX_TRAILER_BYTES:
+            raise Malformed("a trailer is malformed or too long")
+        return 0
+
     cdef Py_ssize_t advance(
         self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload
     ) except -1:
@@ -114,12 +135,9 @@ cdef class Framing:
                     digit = c - 48
                 elif 97 <= (c | 32) <= 102:
                     digit = (c | 32) - 87
-                elif self.digits and (c == 59 or c == 32 or c == 9):
-                    self.state = EXTENSION
-                    self.extra = 1
-                    continue
-                elif self.digits and c == 13:
-                    self.state = SIZE_LF
+                elif self.digits:
+                    self.extra = 0
+                    self.behind_size(c)
                     continue
                 else:
                     raise Malformed("a chunk's size is malformed")
@@ -147,6 +165,8 @@ cdef class Framing:
                     raise Malformed("a chunk's size is malformed")
                 self.extra = 0
                 self.state = DATA if self.left else TRAILER
+            elif self.state == SPACE:
+                self.behind_size(c)
             elif self.state == EXTENSION:
                 self.extra += 1
                 if c == 13:
@@ -156,22 +176,23 @@ cdef class Framing:
                 elif self.extra > MAX_EXTENSION_BYTES:
                     raise Malformed("a chunk extension is too long")
             elif self.state == TRAILER:
-                self.extra += 1
                 if c == 13:
                     self.state = LAST_LF
-                elif 32 < c < 127 and c != 58:
-                    self.state = TRAILER_LINE
                 else:
-                    raise Malformed("a trailer is malformed")
-            elif self.state == TRAILER_LINE:
-                self.extra += 1
+                    self.state = TRAILER_NAME
+                    self.in_trailer(TOKEN[c])
+            elif self.state == TRAILER_NAME:
+                if c == 58:
+                    self.state = TRAILER_VALUE
+                else:
+                    self.in_trailer(TOKEN[c])
+            elif self.state == TRAILER_VALUE:
                 if c == 13:
                     self.state = TRAILER_LF
-                elif (c < 32 and c != 9) or c == 127 or self.extra > MAX_TRAILER_BYTES:
-                    raise Malformed("a trailer is malformed or too long")
+                else:
+                    self.in_trailer((c >= 32 or c == 9) and c != 127)
             elif self.state == TRAILER_LF:
-                if c != 10:
-                    raise Malformed("a trailer is malformed or too long")
+                self.in_trailer(c == 10)
                 self.state = TRAILER
             else:
                 if c != 10:

@@ -5,6 +5,10 @@ cdef enum:
     UNTIL_CLOSE = 3  # the end of the connection is the end of the body
 
 
+# RFC 9110 section 5.6.2: 1 for the characters of a header's name.
+cdef unsigned char[256] TOKEN
+
+
 cdef class Head:
     cdef readonly int status
     cdef readonly bytes reason

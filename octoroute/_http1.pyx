@@ -23,8 +23,6 @@ class Malformed(ValueError):
     """The peer's bytes are no valid HTTP/1.1 response."""
 
 
-# RFC 9110 section 5.6.2: the characters of a header's name.
-cdef unsigned char[256] TOKEN
 cdef int _c
 for _c in range(256):
     TOKEN[_c] = 1 if chr(_c) in (

@@ -8,6 +8,7 @@ keys can resume each other's sessions.
 """
 
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -20,6 +21,18 @@ from octoroute.errors import ConfigError
 
 BACKLOG = 4096
 UNIX = "unix:"
+
+
+def allow_many_sockets() -> int:
+    """Raises this process's limit of open files, and that of its children, as far as it may; the limit.
+
+    A stream takes two, and the usual soft limit of 1,024 is there for programs that call select().
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not allowed where "unlimited" is more than the system's own bound: then what there is must do.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def open_sockets(

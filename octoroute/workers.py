@@ -26,7 +26,7 @@ from octoroute.config import Config, load
 from octoroute.errors import ConfigError
 from octoroute.gateway import Shared, try_out
 from octoroute.handover import Predecessor, Word
-from octoroute.listen import close_sockets, describe, open_sockets, tls_context
+from octoroute.listen import allow_many_sockets, close_sockets, describe, open_sockets, tls_context
 from octoroute.reloading import Reloads
 from octoroute.upgrading import Upgrades
 from octoroute.worker import Post, run_worker
@@ -40,6 +40,8 @@ STEADY_SECONDS: Final = 60.0
 # Beyond server.drain_seconds, after which a worker cuts what still runs by itself.
 KILL_SECONDS: Final = 5.0
 EXIT_NOT_STARTED: Final = 1
+# With a hard limit of fewer open files the operator should know.
+FEW_FILES: Final = 4096
 SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2))
 
 
@@ -82,6 +84,11 @@ def _supervisor(config_path: Path, predecessor: Predecessor | None) -> "Supervis
     config = load(config_path)
     logs.setup(config.observability)
     tls = tls_context(config.server)
+    files = allow_many_sockets()
+    if files < FEW_FILES:
+        log.warning(
+            "at most %d files may be open: about %d streams at a time; see ulimit -n", files, files // 2
+        )
     # What fails here would fail in each worker, again and again.
     try_out(config)
     count = config.server.workers or len(os.sched_getaffinity(0))

@@ -88,6 +88,11 @@ def test_chunking_that_h11_refuses_is_refused_or_incomplete(junk: bytes) -> None
         b"0\r\n: x\r\n\r\n",
         b"0\r\nA: " + b"x" * 9000,
         b"0\r\nA: b\nC: d\r\n\r\n",
+        b"0\r\nno-colon\r\n\r\n",
+        b"0\r\nA : b\r\n\r\n",
+        b"0\r\n" + b"a:\r\n" * 5000,
+        b"5 a\r\n",
+        b"5" + b" " * 5000,
     ],
 )
 def test_malformed_chunking_is_refused_at_any_split(data: bytes) -> None:
