@@ -83,6 +83,7 @@ class Forwarding:
         "_doubted",
         "_lease",
         "_request",
+        "_runs",
         "_site",
         "_stale",
         "_task",
@@ -130,6 +131,7 @@ class Forwarding:
         self._connection: Connection | None = None
         self._stale = False
         self._task: asyncio.Task[None] | None = None
+        self._runs = False
 
     def start(self) -> None:
         """Sends the request: at once where an idle connection waits for it, else by a task. Raises
@@ -148,6 +150,11 @@ class Forwarding:
         """The client has left: the server's connection is closed at once."""
         if self._task is not None:
             self._task.cancel()
+            if not self._runs:
+                # A task that is cancelled before its first step never takes it.
+                self._runs = True
+                self._return_lease()
+                self._done(asyncio.CancelledError())
         elif self._connection is not None:
             self._connection.client_gone()
 
@@ -162,6 +169,7 @@ class Forwarding:
         try:
             over = self._ended(verdict)
         except BaseException as error:
+            self._return_lease()
             self._done(error)
             return
         if over:
@@ -171,6 +179,7 @@ class Forwarding:
 
     async def _run(self) -> None:
         """The attempts that are left, the one that has begun first."""
+        self._runs = True
         try:
             while True:
                 if self._lease is None:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import fleet_config
+from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.wire_client import WireClient, chat, converse
 
 PATH = "/v1/chat/completions"
@@ -101,6 +101,30 @@ async def test_leaving_while_the_server_is_silent_ends_its_work(fleet: Fleet) ->
 async def test_the_next_client_is_served(fleet: Fleet) -> None:
     fleet.server.engine.prefill_seconds = 0.0
     assert (await converse(fleet.port, max_tokens=2)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_client_that_leaves_gives_its_place_back(
+    serve: StartServer, gateway: StartGateway, stream: bool
+) -> None:
+    """On a new connection to the server, on one that was used before, and between two attempts."""
+    first, second = await serve("vllm", model="twin"), await serve("vllm", model="twin")
+    places = [endpoint(first, priority=2, max_in_flight=1), endpoint(second, max_in_flight=1)]
+    gate = await gateway(fleet_config(places, health={"failures": 1000}))
+    second.engine.prefill_seconds = 30.0
+    for fault in (None, None, "status-500", "reset-before-head"):
+        first.engine.prefill_seconds = 30.0
+        first.set_fault(fault)
+        async with WireClient(gate.port) as client:
+            client.post(PATH, chat(stream=stream))
+            asked = second if fault else first
+            await asked.wait_for(lambda asked=asked: asked.engine.processing == 1)  # type: ignore[misc]
+        await asked.wait_for(lambda asked=asked: asked.engine.processing == 0)  # type: ignore[misc]
+        first.engine.prefill_seconds = 0.0
+        first.set_fault(None)
+        for _ in range(2):  # plain answers, whose connections are used again
+            assert (await converse(gate.port)).status == 200
+    assert len(second.completions) == 2
 
 
 async def test_a_reader_that_stops_reading_stops_the_server(
