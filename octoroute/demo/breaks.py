@@ -6,6 +6,7 @@ from octoroute.demo.behaviours import Behaviour, Exchange, first_wide, wants_str
 from octoroute.demo.wire import CLOSE, LAST_CHUNK, Step, chunk
 
 EVENTS_BEFORE_TROUBLE = 3
+MOMENT_S = 0.02
 Cut = Callable[[bytes], bytes]
 
 
@@ -40,13 +41,15 @@ async def _beginning(exchange: Exchange, cut: Cut | None = None) -> AsyncIterato
     async for piece in answer.pieces():
         if sent >= EVENTS_BEFORE_TROUBLE:
             if cut is None:
-                return
+                break
             framed = chunk(piece)
             if part := cut(framed):
                 yield part
-                return
+                break
         sent += 1
         yield chunk(piece)
+    # A client has these before the trouble comes: it is in mid-stream for the gateway too.
+    yield MOMENT_S
 
 
 def mid_stream(*steps: Step, cut: Cut | None = None) -> Behaviour:

@@ -139,7 +139,8 @@ class Connection(Relay):
             if self._lives():
                 self._start()
         elif self.framing.done:
-            self.settle(Verdict.WHOLE)
+            problem = self._unlikely() if head.status == 200 else ""
+            self.settle(Verdict.FAILED if problem else Verdict.WHOLE, problem)
         elif self.held_bytes > HOLD_BYTES:
             if head.status in RETRYABLE:
                 self.settle(Verdict.FAILED, f"status {head.status}")
@@ -155,13 +156,25 @@ class Connection(Relay):
         event = first_data_event(payload)
         if event is None:
             if self.framing.done:
-                # A complete stream without any event is an odd answer, but it is the server's answer.
-                return True
+                self.settle(Verdict.FAILED, "malformed: a stream without an event")
+                return False
             return self.held_bytes > HOLD_BYTES
         if b'"error"' in event and is_error_event(event):
             self.settle(Verdict.FAILED, "error event")
             return False
         return True
+
+    def _unlikely(self) -> str:
+        """Why a complete answer of status 200 is not to be believed, if there is a reason."""
+        if not self.framing.payload_bytes:
+            return "malformed: an empty body"
+        if not self.reusable and self.head.keep_alive and not self.closed:
+            # Bytes came behind the end: is it the length that is wrong?
+            try:
+                orjson.loads(self.held_payload())
+            except ValueError:
+                return "malformed: the body goes on behind its end"
+        return ""
 
     def _start(self) -> None:
         client = self.client

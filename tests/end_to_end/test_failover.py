@@ -36,6 +36,7 @@ BROKEN_START = [
     "two-content-lengths",
     "length-and-chunked",
     "error-event-200",
+    "empty-200",
 ]
 BROKEN_MIDDLE = [
     "reset-mid-stream",
@@ -104,7 +105,7 @@ async def test_a_fault_before_the_first_byte_is_replaced(fleet: Fleet, fault: st
     assert (asked_bad, asked_good) == (0 if fault == "refuse" else 1, 1)
 
 
-@pytest.mark.parametrize("fault", [*BROKEN_MIDDLE, "wrong-length-long"])
+@pytest.mark.parametrize("fault", [*BROKEN_MIDDLE, "wrong-length-long", "wrong-length-short"])
 async def test_half_a_plain_answer_is_replaced(fleet: Fleet, fault: str) -> None:
     reply, _, asked_good = await fleet.ask(fault, stream=False)
     assert (reply.status, reply.text, asked_good) == (200, fleet.good.text(TEXT), 1)
