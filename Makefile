@@ -2,6 +2,7 @@
 
 # Another interpreter: make PYTHON=python3.13 test. More test processes: make JOBS=8 test.
 JOBS ?= 2
+ROUNDS ?= 3
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -58,6 +59,10 @@ sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBS
 .PHONY: bench-check
 bench-check: $(VENV)/run ## compare instructions per request and per chunk with the committed ones (needs valgrind)
 	$(PY) -m benchmarks.instructions
+
+.PHONY: bench-compare
+bench-compare: $(VENV)/run ## measure octoroute beside nginx, haproxy and what else is installed (30 minutes; ROUNDS=3)
+	$(PY) -m benchmarks.compare --rounds $(ROUNDS)
 
 .PHONY: clean
 clean: ## remove all that was built here (a cached llama.cpp stays)
