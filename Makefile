@@ -64,6 +64,10 @@ bench-check: $(VENV)/run ## compare instructions per request and per chunk with 
 bench-compare: $(VENV)/run ## measure octoroute beside nginx, haproxy and what else is installed (30 minutes; ROUNDS=3)
 	$(PY) -m benchmarks.compare --rounds $(ROUNDS)
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/run ## measure one worker with 1,000 endpoints, 10,000 idle clients, 5,000 slow streams
+	$(PY) -m benchmarks.scale
+
 .PHONY: clean
 clean: ## remove all that was built here (a cached llama.cpp stays)
 	rm -rf $(VENV) build dist octoroute/*.so *.egg-info

@@ -14,7 +14,6 @@ import http.client
 import json
 import os
 import platform
-import socket
 import statistics
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from benchmarks.compare.gateways import GATEWAYS, FromCommand, Gateway, Place
 from benchmarks.compare.scenarios import SCENARIOS, Under, measure
 from benchmarks.micro.measure import processor
 from benchmarks.native.build import model_server
-from benchmarks.processes import Program
+from benchmarks.processes import Program, free_port
 
 RESULTS: Final = Path(__file__).parent.parent / "results"
 START_S: Final = 90.0
@@ -47,7 +46,7 @@ def running(gateway: Gateway, upstream: int, cpus: tuple[int | None, int | None]
         yield Under(upstream, gateway.model, "", None, load_cpu)
         return
     with tempfile.TemporaryDirectory(prefix="octoroute-compare-") as folder:
-        place = Place(_free_port(), upstream, Path(folder))
+        place = Place(free_port(), upstream, Path(folder))
         log = Path(folder) / "log"
         program = Program(gateway.command(place), log, cpu=gateway_cpu, env=gateway.env)
         try:
@@ -72,13 +71,6 @@ def _wait_until_it_answers(gateway: Gateway, place: Place, program: Program) -> 
                 return
         time.sleep(0.1)
     raise RuntimeError(f"{gateway.name} does not answer:\n{program.log.read_text(errors='replace')[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def compare(gateways: list[Gateway], names: list[str], rounds: int, share: float) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from benchmarks.processes import free_port
+
 START_S: Final = 120.0
 TOTALS: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
 CONFIG: Final = """
@@ -80,7 +82,7 @@ class Counted:
 @contextmanager
 def counted_gateway(folder: Path, upstream: int, endpoints: int) -> Iterator[Counted]:
     """One worker in front of the model server on port `upstream`, with so many endpoints in tier fast."""
-    port = _free_port()
+    port = free_port()
     config = CONFIG.format(port=port, upstream=upstream)
     for number in range(endpoints):
         config += FAST.format(number=number, upstream=upstream, weight=1.0 if number else 1e12)
@@ -113,10 +115,3 @@ def _wait_until_serving(process: "subprocess.Popen[bytes]", port: int, log: Path
             return
         time.sleep(0.05)
     raise RuntimeError(f"the gateway does not serve:\n{log.read_text()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
