@@ -8,6 +8,44 @@ bounds.
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.string cimport memchr, memcmp
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    #define OCTO_EACH 0x0101010101010101ULL
+
+    /* The high bit of the lowest byte that is zero; of higher bytes it may be wrong. */
+    static inline uint64_t octo_zero_byte(uint64_t word) {
+        return (word - OCTO_EACH) & ~word & (OCTO_EACH << 7);
+    }
+
+    /* Behind the quote that ends a string, from a place in it that no backslash stands before. */
+    static Py_ssize_t octo_string_end(const unsigned char *p, Py_ssize_t i, Py_ssize_t n) {
+        while (i + 8 <= n) {
+            uint64_t word, hits;
+            memcpy(&word, p + i, 8);
+    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+            word = __builtin_bswap64(word);
+    #endif
+            hits = octo_zero_byte(word ^ (OCTO_EACH * '"')) | octo_zero_byte(word ^ (OCTO_EACH * '\\\\'));
+            if (hits == 0) {
+                i += 8;
+                continue;
+            }
+            i += __builtin_ctzll(hits) >> 3;
+            if (p[i] == '"')
+                return i + 1;
+            i += 2;
+        }
+        while (i < n && p[i] != '"')
+            i += p[i] == '\\\\' ? 2 : 1;
+        return i < n ? i + 1 : n;
+    }
+    """
+    Py_ssize_t string_end "octo_string_end"(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) noexcept
+
+
 cdef Py_ssize_t skip_space(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) noexcept:
     while i < n and (p[i] == 32 or p[i] == 10 or p[i] == 13 or p[i] == 9):
         i += 1
@@ -19,7 +57,7 @@ cdef Py_ssize_t skip_string(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) 
     cdef const unsigned char* found
     cdef Py_ssize_t quote, back
     i += 1
-    while i < n:
+    if i < n:
         found = <const unsigned char*> memchr(p + i, 34, n - i)
         if found == NULL:
             return n
@@ -30,7 +68,8 @@ cdef Py_ssize_t skip_string(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) 
             back -= 1
         if (quote - 1 - back) % 2 == 0:
             return quote + 1
-        i = quote + 1
+        # Where one quote is escaped others will be, too near to each other for memchr.
+        return string_end(p, quote + 1, n)
     return n
 
 

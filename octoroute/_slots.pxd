@@ -1,6 +1,7 @@
 """The shared table of endpoints: layout, robust mutexes, atomic reads and writes, repair of a slot.
 
-Inline C for `_state.pyx` alone. Plain data without pointers: several processes see this memory.
+Inline C: `_state.pyx` changes the table, `_pick.pyx` reads loads. Plain data without pointers: several
+processes see this memory.
 """
 
 from libc.math cimport INFINITY
@@ -23,8 +24,8 @@ cdef extern from *:
         unsigned char digest[16];
         double weight;
         octo_seen seen;
-        uint32_t in_flight, configured_capacity, learnt_capacity;
-        uint8_t used, healthy, draining;
+        uint32_t in_flight, others, configured_capacity, learnt_capacity;
+        uint8_t used, healthy, draining, asleep;
     } __attribute__((aligned(64))) octo_slot;
 
     typedef struct {
@@ -82,7 +83,8 @@ cdef extern from *:
         double weight                # in place of the configured one; 0 = none
         Seen seen
         uint32_t in_flight, configured_capacity, learnt_capacity
-        uint8_t used, healthy, draining
+        uint32_t others              # that are not ours, when the server was last asked
+        uint8_t used, healthy, draining, asleep
     ctypedef struct Table "octo_table":
         pthread_mutex_t mutex
         uint64_t generation
@@ -151,7 +153,8 @@ cdef inline void forget(Fleet *fleet, int32_t slot) noexcept:
         healthy_since=-INFINITY, last_check=-INFINITY, last_activity=-INFINITY, load_at=-INFINITY,
         ttft_s=-1.0, kv_use=0.0, failures=0, successes=0, running=0, waiting=0,
     )
-    entry.draining = 0
+    entry.others = 0
+    entry.draining = entry.asleep = 0
     entry.healthy = 1
     set_gate(fleet, slot)
     leave(fleet, slot)
@@ -167,3 +170,56 @@ cdef inline void take(Fleet *fleet, int32_t slot, const uint8_t *digest, int32_t
         memcpy(entry.digest, digest, 16)
         store8(&entry.used, 1)
     fleet.claims[worker * fleet.slots + slot] += 1
+
+
+cdef inline bint switch_flag(Fleet *fleet, uint8_t *flag, bint on) noexcept:
+    """Set a flag that tables depend on. True where that changed it."""
+    if load8(flag) == on:
+        return False
+    store8(flag, on)
+    bump(&fleet.table.generation)
+    return True
+
+
+cdef inline void book_load(
+    Fleet *fleet, int32_t slot, uint32_t running, uint32_t waiting, double kv_use, double now, uint32_t own
+) noexcept:
+    """Of what the server has, what is beyond ours is others': our own are known better, and at each moment.
+
+    One of ours that ended since it was asked counts as ours, else it would be a ghost until the next look.
+    """
+    cdef Slot *entry = &fleet.slot[slot]
+    enter(fleet, slot)
+    own = max(own, entry.in_flight)
+    store32(&entry.others, running + waiting - own if running + waiting > own else 0)
+    entry.seen.running = running
+    store32(&entry.seen.waiting, waiting)
+    store_double(&entry.seen.kv_use, kv_use)
+    store_double(&entry.seen.load_at, now)
+    leave(fleet, slot)
+
+
+cdef inline bint is_available(const Slot *entry) noexcept:
+    return load8(&entry.healthy) and not load8(&entry.draining) and not load8(&entry.asleep)
+
+
+cdef inline double requests_at(const Fleet *fleet, int32_t slot, double fresh_since) noexcept:
+    """Requests at a server: ours as of now, and others' unless the last look at it is older than that."""
+    cdef const Slot *entry = &fleet.slot[slot]
+    cdef uint32_t others = load32(&entry.others)
+    if others > 0 and load_double(&entry.seen.load_at) < fresh_since:
+        others = 0
+    return <double>load32(&entry.in_flight) + others
+
+
+cdef inline double pressure_at(const Fleet *fleet, int32_t slot, double fresh_since) noexcept:
+    """What one more request would find there. Whoever waits counts twice: it is work, and a full server.
+
+    A full KV cache doubles the whole: vLLM then drops requests that run, and computes their prompts again.
+    """
+    cdef const Slot *entry = &fleet.slot[slot]
+    cdef double pressure = requests_at(fleet, slot, fresh_since) + 1.0, kv_use
+    if load_double(&entry.seen.load_at) >= fresh_since:
+        kv_use = load_double(&entry.seen.kv_use)
+        pressure = (pressure + load32(&entry.seen.waiting)) * (1.0 + kv_use * kv_use)
+    return pressure

@@ -18,8 +18,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from octoroute._slots cimport (
-    Fleet, Seen, Slot, Table, bump, enter, forget, has_owner, init_mutex, leave, load8, load32, load64,
-    load_double, lock, set_gate, store8, store32, store_double, take, unlock,
+    Seen, Slot, Table, book_load, bump, enter, forget, has_owner, init_mutex, is_available, leave, load8,
+    load32, load64, load_double, lock, set_gate, store8, store32, store_double, switch_flag, take, unlock,
 )
 
 
@@ -63,13 +63,6 @@ cdef class FleetState:
     A slot that was never claimed raises IndexError.
     """
 
-    cdef readonly int32_t slots
-    cdef readonly int32_t workers
-    cdef readonly object gates       # a byte per slot, 1 = full: what a Selector looks at
-    cdef int32_t _worker
-    cdef Py_buffer _view
-    cdef Fleet _fleet
-
     def __cinit__(self, slots=4096, workers=1):
         if slots < 1 or workers < 1:
             raise ValueError("a fleet needs at least one slot and one worker")
@@ -104,7 +97,7 @@ cdef class FleetState:
 
     @property
     def generation(self):
-        """Grows whenever an endpoint's health, drain flag or weight changed: the time to rebuild tables."""
+        """Grows whenever an endpoint's health, sleep, drain flag or weight changed: rebuild tables then."""
         return load64(&self._fleet.table.generation)
 
     cdef Slot *_at(self, int32_t slot) except NULL:
@@ -251,10 +244,8 @@ cdef class FleetState:
         leave(&self._fleet, slot)
 
     def available(self, slots):
-        """One byte per slot of `slots`: 1 where it is healthy and not draining."""
-        return bytes(
-            [load8(&self._at(slot).healthy) and not load8(&self._at(slot).draining) for slot in slots]
-        )
+        """One byte per slot of `slots`: 1 where it is healthy, not draining and not asleep."""
+        return bytes([is_available(self._at(slot)) for slot in slots])
 
     def count_failure(self, int32_t slot, uint32_t threshold):
         """One more failure in a row; at `threshold` the slot becomes unhealthy. True where it just did."""
@@ -289,10 +280,11 @@ cdef class FleetState:
         return rose
 
     def set_draining(self, int32_t slot, bint draining):
-        cdef Slot *entry = self._at(slot)
-        if load8(&entry.draining) != draining:
-            store8(&entry.draining, draining)
-            bump(&self._fleet.table.generation)
+        switch_flag(&self._fleet, &self._at(slot).draining, draining)
+
+    def set_asleep(self, int32_t slot, bint asleep):
+        """Whether the server says it sleeps: a request would only hang there. True where that is new."""
+        return switch_flag(&self._fleet, &self._at(slot).asleep, asleep)
 
     def set_weight(self, int32_t slot, double weight):
         """Replace the configured weight, for all workers; 0 puts it back."""
@@ -309,6 +301,9 @@ cdef class FleetState:
 
     def draining(self, int32_t slot):
         return bool(load8(&self._at(slot).draining))
+
+    def asleep(self, int32_t slot):
+        return bool(load8(&self._at(slot).asleep))
 
     def healthy_since(self, int32_t slot):
         """When it last recovered; -inf where it never fell."""
@@ -327,14 +322,12 @@ cdef class FleetState:
         entry.seen.ttft_s += (seconds - entry.seen.ttft_s) / (8.0 if entry.seen.ttft_s >= 0.0 else 1.0)
         leave(&self._fleet, slot)
 
-    def note_load(self, int32_t slot, uint32_t running, uint32_t waiting, double kv_use, double now):
-        cdef Slot *entry = self._at(slot)
-        enter(&self._fleet, slot)
-        entry.seen.running = running
-        entry.seen.waiting = waiting
-        entry.seen.kv_use = kv_use
-        entry.seen.load_at = now
-        leave(&self._fleet, slot)
+    def note_load(
+        self, int32_t slot, uint32_t running, uint32_t waiting, double kv_use, double now, uint32_t own=0
+    ):
+        """What the server says of its load. `own`: our requests there when it was asked."""
+        self._at(slot)
+        book_load(&self._fleet, slot, running, waiting, kv_use, now, own)
 
     def report(self, int32_t slot):
         """What was seen of it, all at one moment. Before the first sample `ttft_s` is -1, a time -inf."""

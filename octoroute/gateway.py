@@ -11,10 +11,11 @@ from typing import Any
 
 from octoroute._gaps import set_gap_bounds
 from octoroute._state import FleetState
-from octoroute.balance.group import FatalSelectionError
+from octoroute.balance.group import FatalSelectionError, PrefixIndex
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
 from octoroute.exchange import Outcome, Plan, RequestView, Target
+from octoroute.observe.choices import Choices
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
 from octoroute.observe.recent import Recent
@@ -55,6 +56,7 @@ class Shared:
         self.workers = workers
         self.started_s = time.monotonic()
         self.state = FleetState(workers=workers + spare)
+        self.prefixes = PrefixIndex()
         self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up)
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
@@ -79,12 +81,13 @@ class Gateway:
     def __init__(self, config: Config, shared: Shared | None = None, *, worker: int = 0) -> None:
         self.shared = shared or Shared()
         self.shared.bind(worker)
-        self.snapshot: Snapshot = compile_snapshot(config, self.shared.state)
+        self.snapshot: Snapshot = compile_snapshot(config, self.shared.state, self.shared.prefixes)
         self.shared.snapshot = self.snapshot
         self.registry = self.shared.registry
         self.lines = LineWriter(2, self.registry.counter(LOST, "request_log").add)
         self.recent = Recent(RECENT_REQUESTS)
         self.recorder = self._recorder(config)
+        self.choices = Choices(self.registry, self.shared.prefixes)
         self.forwarder = Forwarder()
         self.sites = Sites(self.forwarder.outbox)
         self.sites.furnish(self.snapshot)
@@ -103,6 +106,7 @@ class Gateway:
         self.housekeeping: list[Callable[[], None]] = [
             self.sites.expire,
             self._refresh,
+            self._count_choices,
             self.forwarder.note_activity,
             self._claim_probing,
         ]
@@ -128,8 +132,9 @@ class Gateway:
         as it was.
         """
         before = self.snapshot.config
-        snapshot = compile_snapshot(config, self.shared.state)
+        snapshot = compile_snapshot(config, self.shared.state, self.shared.prefixes)
         self.sites.furnish(snapshot)
+        self._count_choices()
         _let_the_file_win(self.snapshot, snapshot)
         self.snapshot = self.shared.snapshot = snapshot
         self.recorder = self._recorder(config)
@@ -219,6 +224,9 @@ class Gateway:
                 group.refresh(now)
         except FatalSelectionError as error:
             self.fail_fatally(error)
+
+    def _count_choices(self) -> None:
+        self.choices.flush(self.snapshot.groups.values())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

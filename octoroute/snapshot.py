@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint, EndpointSpec, claim_endpoints
-from octoroute.balance.group import Group
+from octoroute.balance.group import Group, PrefixIndex
 from octoroute.config import Config
 from octoroute.exchange import TIERS, Target
 from octoroute.routing.decide import RoutingTable, build_table
+
+# After so many in which a server did not tell its load, what it told last is forgotten.
+TRUSTED_INTERVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,13 @@ class Snapshot:
     fallbacks: Mapping[Target, tuple[Target, ...]]
 
 
-def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
+def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | None = None) -> Snapshot:
     """The snapshot of a config. Endpoints that were in an earlier one find their live state in `state`
-    again.
+    again. `prefixes` is what was sent where, of all workers.
     """
     endpoints = claim_endpoints(endpoint_specs(config), state)
     members: dict[Target, list[Endpoint]] = {Target(tier): [] for tier in TIERS}
+    policies = {tier: config.tiers.of(tier).policy for tier in TIERS}
     for endpoint in endpoints:
         members[Target(endpoint.spec.tier)].append(endpoint)
         members.setdefault(Target(endpoint.spec.tier, endpoint.spec.name), []).append(endpoint)
@@ -61,6 +65,9 @@ def compile_snapshot(config: Config, state: FleetState) -> Snapshot:
                 group,
                 state,
                 slow_start_s=config.health.slow_start_seconds,
+                policy=policies[target.tier],
+                prefixes=prefixes,
+                trust_s=TRUSTED_INTERVALS * config.health.load_interval_seconds,
             )
             for target, group in members.items()
         },

@@ -17,7 +17,11 @@ scalars = (
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
 )
-texts = st.text(max_size=20) | st.sampled_from(['"model": "x"', "\\", '\\"', "}{", "a\\\\"])
+texts = (
+    st.text(max_size=20)
+    | st.text('"\\\\a', max_size=30)
+    | st.sampled_from(['"model": "x"', "\\", '\\"', "}{", "a\\\\"])
+)
 values = st.recursive(
     scalars | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

@@ -47,6 +47,7 @@ def test_a_fresh_slot_is_healthy_and_has_seen_nothing() -> None:
         "running": 0,
         "waiting": 0,
     }
+    assert not state.asleep(slot)
 
 
 def test_a_full_table_refuses_until_a_slot_is_released() -> None:

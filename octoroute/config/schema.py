@@ -147,6 +147,13 @@ class Models(Section):
 class TierRules(Section):
     """What goes for all servers of a tier."""
 
+    policy: Annotated[
+        Literal["weighted", "least_loaded", "prefix_affinity", "session_affinity"], REFERENCE
+    ] = Field(
+        default="weighted",
+        description="Which server gets a request: by weight; the one with less to do; the one that has the "
+        "beginning of the prompt in its cache; the one that had the session before. See balancing.md.",
+    )
     fallback: TierList = Field(
         default=(),
         description="Tiers to try, in this order, when this one has no server that is able to answer.",

@@ -157,6 +157,17 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "direction"),
     ),
     Metric(
+        "octoroute_affinity_choices_total",
+        "counter",
+        "Choices by affinity: who was sent it before (holder), the owner by hash (ring), else least_loaded.",
+        ("tier", "choice"),
+    ),
+    Metric(
+        "octoroute_affinity_forgotten_total",
+        "counter",
+        "Beginnings of prompts, and sessions, whose place was forgotten because newer ones needed the room.",
+    ),
+    Metric(
         "octoroute_in_flight",
         "gauge",
         "Requests that endpoints of the tier are answering now, over all workers.",

@@ -88,6 +88,7 @@ class Forwarding:
         "_stale",
         "_task",
         "client",
+        "facts",
         "failure",
         "forwarder",
         "group",
@@ -116,6 +117,7 @@ class Forwarding:
         self.view = view
         self.plan = plan
         self.group = group
+        self.facts = group.facts(view)
         self.sites = sites
         self.terms = terms
         self.client = client
@@ -137,7 +139,7 @@ class Forwarding:
         """Sends the request: at once where an idle connection waits for it, else by a task. Raises
         InvalidRequest, FatalSelectionError.
         """
-        lease = self.group.pick()
+        lease = self.group.pick((), self.facts)
         if lease is not None:
             self._begin(lease)
             connection = self._site.pool.take()
@@ -202,7 +204,7 @@ class Forwarding:
         """A place at an endpoint for one more attempt, None where there is none to be had."""
         outcome, terms = self.outcome, self.terms
         while outcome.attempts < terms.attempts:
-            lease = self.group.pick(self.tried)
+            lease = self.group.pick(self.tried, self.facts)
             if lease is not None:
                 return lease
             if self.failure is None or not self.failure.transient or self.group.vacancy() != "free":

@@ -44,6 +44,7 @@ CHOICES = [
     ("routing.strategy", ["rule", "llm", "hybrid"]),
     ("routing.default_importance", ["low", "normal", "high"]),
     ("routing.router_tier", ["fast", "balanced", "deep"]),
+    ("tiers.fast.policy", ["weighted", "least_loaded", "prefix_affinity", "session_affinity"]),
     ("observability.log_level", ["trace", "debug", "info", "warn", "error"]),
     ("observability.log_format", ["text", "json"]),
 ]

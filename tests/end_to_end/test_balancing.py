@@ -1,0 +1,95 @@
+"""Policies over real sockets: several workers, conversations, sessions, a server that hangs."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from octoroute.demo import SimulatedServer
+from tests.end_to_end.conftest import StartGateway, StartServer
+from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.wire_client import ask, fetch
+
+PATH = "/v1/chat/completions"
+
+
+async def three(serve: StartServer) -> list[SimulatedServer]:
+    return [await serve("llama_cpp", f"model-{at}", seed=at) for at in range(3)]
+
+
+def answered(servers: list[SimulatedServer]) -> list[int]:
+    return [len(server.completions) for server in servers]
+
+
+async def counted(port: int, name: str) -> dict[str, float]:
+    text = (await fetch(port, "/metrics")).body.decode()
+    lines = [line.rpartition(" ") for line in text.splitlines() if line.startswith(name)]
+    return {series.removeprefix(name): float(value) for series, _, value in lines}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_each_conversation_stays_on_one_server_and_all_servers_have_some(
+    serve: StartServer, gateway: StartGateway, workers: int
+) -> None:
+    servers = await three(serve)
+    one = await gateway(
+        fleet_config(servers, tiers={"fast": {"policy": "prefix_affinity"}}, server={"workers": workers})
+    )
+    places: list[set[str]] = []
+    for number in range(12):
+        messages: list[dict[str, Any]] = [{"role": "system", "content": "You are brief. " * 100}]
+        places.append(set())
+        for turn in range(3):
+            messages.append({"role": "user", "content": f"Question {turn} of conversation {number}"})
+            # A connection each, so that any worker may take it.
+            reply = await ask(one.port, PATH, {"model": "fast", "messages": messages})
+            places[-1].add(reply.headers["x-octoroute-endpoint"])
+            messages.append({"role": "assistant", "content": reply.text})
+    assert [len(place) for place in places] == [1] * 12
+    assert all(answered(servers))
+
+    choices: dict[str, float] = {}
+    while sum(choices.values()) < 36:  # booked about once a second, by each worker
+        await asyncio.sleep(0.1)
+        choices = await counted(one.port, "octoroute_affinity_choices_total")
+    assert choices['{choice="ring",tier="fast"}'] == 12
+
+
+async def test_a_session_stays_and_moves_only_when_its_server_is_gone(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    servers = await three(serve)
+    one = await gateway(
+        fleet_config(
+            [endpoint(server, max_in_flight=4) for server in servers],
+            tiers={"fast": {"policy": "session_affinity"}},
+        )
+    )
+
+    async def place(**fields: Any) -> str:
+        body = {"model": "fast", "messages": [{"role": "user", "content": "hi"}], **fields}
+        return (await ask(one.port, PATH, body)).headers["x-octoroute-endpoint"]
+
+    home = await place(user="someone")
+    assert {await place(user="someone") for _ in range(5)} == {home}
+    await ask(one.port, f"/admin/endpoints/fast/{home}/drain")
+    away = await place(user="someone")
+    assert away != home
+    await ask(one.port, f"/admin/endpoints/fast/{home}/undrain")
+    assert {await place(user="someone", prompt_cache_key=None) for _ in range(5)} == {away}
+    assert len({await place(prompt_cache_key=f"key {at}") for at in range(20)}) == 3
+
+
+async def test_the_least_loaded_server_is_not_the_one_that_hangs(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    slow = await serve("vllm", "slow", prefill_seconds=60.0, slots=8)
+    quick = await serve("vllm", "quick")
+    one = await gateway(fleet_config([slow, quick], tiers={"fast": {"policy": "least_loaded"}}))
+    body = {"model": "fast", "messages": [{"role": "user", "content": "hi"}]}
+    hanging = asyncio.ensure_future(ask(one.port, PATH, {**body, "model": "slow"}))
+    await slow.wait_for(lambda: slow.active == 1)
+    for _ in range(10):
+        assert (await ask(one.port, PATH, body)).headers["x-octoroute-endpoint"] == "quick"
+    hanging.cancel()
+    await asyncio.gather(hanging, return_exceptions=True)
