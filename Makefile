@@ -3,6 +3,8 @@
 # Another interpreter: make PYTHON=python3.13 test. More test processes: make JOBS=8 test.
 JOBS ?= 2
 ROUNDS ?= 3
+USERS ?= 50
+SECONDS ?= 30
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -64,6 +66,10 @@ bench-check: $(VENV)/run ## compare instructions per request and per chunk with 
 bench-compare: $(VENV)/run ## measure octoroute beside nginx, haproxy and what else is installed (30 minutes; ROUNDS=3)
 	$(PY) -m benchmarks.compare --rounds $(ROUNDS)
 
+.PHONY: bench-locust
+bench-locust: $(VENV)/bench ## a mix of users by locust: make bench-locust USERS=50 SECONDS=30
+	$(PY) -m benchmarks.load --users $(USERS) --seconds $(SECONDS)
+
 .PHONY: bench-scale
 bench-scale: $(VENV)/run ## measure one worker with 1,000 endpoints, 10,000 idle clients, 5,000 slow streams
 	$(PY) -m benchmarks.scale
@@ -83,6 +89,9 @@ $(VENV)/run: pyproject.toml setup.py $(CORES) $(VENV)/complete
 
 $(VENV)/test: pyproject.toml $(VENV)/complete | $(VENV)/run
 	@scripts/venv fill test
+
+$(VENV)/bench: pyproject.toml $(VENV)/complete | $(VENV)/run
+	@scripts/venv fill bench
 
 $(VENV)/check: pyproject.toml $(VENV)/complete | $(VENV)/test
 	@scripts/venv fill check
