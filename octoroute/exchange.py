@@ -114,6 +114,7 @@ class Outcome:
     endpoint: str = ""
     attempts: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)  # (endpoint, why) of attempts in vain
+    unretried: str = ""  # why the last attempt was in vain, where the retry budget allowed no other
     ttft_s: float = -1.0
     overhead_s: float = -1.0
     duration_s: float = 0.0

@@ -26,7 +26,8 @@ from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.snapshot import Snapshot, compile_snapshot
 from octoroute.upstream.ask import Asker
-from octoroute.upstream.forward import Client, Forwarder, Forwarding
+from octoroute.upstream.forward import Client, Forwarding
+from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.sites import Sites
 
@@ -108,6 +109,7 @@ class Gateway:
             self._refresh,
             self._count_choices,
             self.forwarder.note_activity,
+            self.forwarder.mark,
             self._claim_probing,
         ]
         self._tasks: list[asyncio.Task[None]] = []

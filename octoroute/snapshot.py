@@ -26,6 +26,7 @@ class Terms:
     timeout_ns: int  # of one attempt: for the whole of a plain answer, for the first event of a stream
     idle_ns: int  # longest silence inside a stream
     backoff_s: float
+    retry_budget: float  # retries, as a share of requests
     failures: int  # consecutive, then an endpoint is unhealthy
     retry_after_s: int  # what a client is told when no endpoint is healthy
     why_headers: bool  # whether answers say how they came about
@@ -113,6 +114,7 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         timeout_ns=int(timeout_s * 1e9),
         idle_ns=int(config.timeouts.stream_idle_seconds * 1e9),
         backoff_s=config.retry.backoff_seconds,
+        retry_budget=config.retry.budget,
         failures=config.health.failures,
         retry_after_s=max(1, round(config.health.interval_seconds)),
         why_headers=config.server.why_headers,

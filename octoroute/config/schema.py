@@ -245,7 +245,8 @@ class Retry(Section):
         default=0.2,
         ge=0,
         le=100,
-        description="Retries a second, as a share of requests; 10 are always allowed.",
+        description="Retries in a tier, as a share of its requests of the last 10 s;"
+        " 10 a second are always allowed, on average.",
     )
 
 

@@ -117,6 +117,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "reason"),
     ),
     Metric(
+        "octoroute_retries_refused_total",
+        "counter",
+        "Retries that were not made, being beyond retry.budget, by why the attempt before failed.",
+        ("tier", "reason"),
+    ),
+    Metric(
         "octoroute_fallbacks_total",
         "counter",
         "Times that a tier could not answer and another one was tried (to).",

@@ -68,6 +68,7 @@ class Recorder:
         self._overhead = registry.histogram("octoroute_overhead_seconds")
         self._attempts = registry.bound("octoroute_upstream_requests_total")
         self._retries = registry.bound("octoroute_retries_total")
+        self._unretried = registry.bound("octoroute_retries_refused_total")
         self._broken = registry.bound("octoroute_mid_stream_failures_total")
         self._failures = registry.counter("octoroute_metrics_recording_failures_total", "record")
 
@@ -124,6 +125,9 @@ class Recorder:
             self._attempts[tier, endpoint, reason].inc()
         for _, reason in outcome.failures[: outcome.attempts - 1]:
             self._retries[tier, reason].inc()
+        if outcome.unretried:
+            self._unretried[tier, outcome.unretried].inc()
+            outcome.unretried = ""
 
     def _entry(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> Entry:
         return (

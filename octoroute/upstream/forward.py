@@ -1,8 +1,8 @@
 """Attempts: sends a request to one endpoint after another until an answer flows or none is left to try.
 
-Owns the exchanges under way and their deadlines (`tick`). Which endpoint is tried is decided by balance/;
-whether an answer is worth passing on by connection.py; here is what follows from a verdict. Nothing of an
-answer has gone to the client while another endpoint is tried, so the client does not notice.
+Which endpoint is tried is decided by balance/; whether an answer is worth passing on by connection.py; here
+is what follows from a verdict. Nothing of an answer has gone to the client while another endpoint is tried,
+so the client does not notice.
 
 The usual request finds an idle connection, is written at once, and its answer ends it: no task, no future.
 Whatever has to wait (a connection to be made, another attempt) makes a task of it.
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from octoroute._sweep import sweep
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
@@ -23,7 +22,7 @@ from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
 from octoroute.upstream.failure import Failure, failed, no_stream, refused, timed_out
-from octoroute.upstream.outbox import Outbox
+from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.site import Site
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
@@ -49,24 +48,6 @@ class Client(ClientSide, Protocol):
         """A streamed answer can't be completed. `clean`: what went out so far ends with a complete event."""
 
 
-class Forwarder:
-    """What the requests of one worker have in common. `tick` ten times a second."""
-
-    def __init__(self) -> None:
-        self.outbox = Outbox()
-        self.active: dict[Connection, Endpoint] = {}
-
-    def tick(self) -> None:
-        """Looks after deadlines, silence and incomplete events of all exchanges under way."""
-        sweep(self.active, time.monotonic_ns())
-
-    def note_activity(self) -> None:
-        """Tells the endpoints when they were last heard of: a slow probe is no proof of death then."""
-        for connection, endpoint in self.active.items():
-            if connection.head is not None:
-                endpoint.state.note_activity(endpoint.slot, connection.last_ns * 1e-9)
-
-
 class Forwarding:
     """One request's attempts. `start` it; `done` is called once, with None where the client got an answer
     (be it the server's own 4xx, or one that broke off), or with what went wrong before anything but comment
@@ -87,6 +68,7 @@ class Forwarding:
         "_site",
         "_stale",
         "_task",
+        "budget",
         "client",
         "facts",
         "failure",
@@ -122,6 +104,7 @@ class Forwarding:
         self.terms = terms
         self.client = client
         self.outcome = outcome
+        self.budget = forwarder.budgets[plan.target.tier]
         self.tried: list[Endpoint] = []
         self.struck: set[Endpoint] = set()
         self.failure: Failure | None = None
@@ -139,6 +122,7 @@ class Forwarding:
         """Sends the request: at once where an idle connection waits for it, else by a task. Raises
         InvalidRequest, FatalSelectionError.
         """
+        self.budget.requests += 1
         lease = self.group.pick((), self.facts)
         if lease is not None:
             self._begin(lease)
@@ -206,7 +190,11 @@ class Forwarding:
         while outcome.attempts < terms.attempts:
             lease = self.group.pick(self.tried, self.facts)
             if lease is not None:
-                return lease
+                if self.failure is None or self.budget.take(terms.retry_budget, time.monotonic()):
+                    return lease
+                lease.release()
+                outcome.unretried = self.failure.label
+                return None
             if self.failure is None or not self.failure.transient or self.group.vacancy() != "free":
                 return None
             # Only endpoints that failed just now are left: they get a moment.

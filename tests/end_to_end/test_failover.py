@@ -92,6 +92,7 @@ async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Flee
         server={"request_timeout_seconds": 1},
         timeouts={"stream_idle_seconds": 1.0},
         health={"failures": 1000},
+        retry={"budget": 100},
     )
     gateway = await gateway_module(config)
     return Fleet(bad, good, gateway.port)

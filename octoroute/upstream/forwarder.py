@@ -1,0 +1,37 @@
+"""What the requests of one worker have in common: the exchanges under way with their deadlines, the outbox,
+the budgets of retries.
+"""
+
+import time
+
+from octoroute._sweep import sweep
+from octoroute.balance.endpoint import Endpoint
+from octoroute.balance.retry_budget import RetryBudget
+from octoroute.exchange import TIERS
+from octoroute.upstream.connection import Connection
+from octoroute.upstream.outbox import Outbox
+
+
+class Forwarder:
+    """`tick` ten times a second, `mark` and `note_activity` about once."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.active: dict[Connection, Endpoint] = {}
+        self.budgets = {tier: RetryBudget() for tier in TIERS}
+
+    def mark(self) -> None:
+        """Moves the windows of the retry budgets on; about once a second."""
+        now = time.monotonic()
+        for budget in self.budgets.values():
+            budget.mark(now)
+
+    def tick(self) -> None:
+        """Looks after deadlines, silence and incomplete events of all exchanges under way."""
+        sweep(self.active, time.monotonic_ns())
+
+    def note_activity(self) -> None:
+        """Tells the endpoints when they were last heard of: a slow probe is no proof of death then."""
+        for connection, endpoint in self.active.items():
+            if connection.head is not None:
+                endpoint.state.note_activity(endpoint.slot, connection.last_ns * 1e-9)
