@@ -28,6 +28,7 @@ test: $(VENV)/test ## run the tests against simulated servers
 .PHONY: test-real
 test-real: $(VENV)/test ## run the tests against a real llama.cpp (compiled once, about 10 minutes)
 	$(PY) -m tests.end_to_end.real.install
+	$(PY) -m tests.end_to_end.real.install_js
 	$(PY) -m pytest -m real tests/end_to_end/real
 
 .PHONY: test-long
