@@ -94,5 +94,15 @@ async def test_an_example_is_answered_as_the_page_says(
         assert same(orjson.loads(answer), orjson.loads(text)), text
 
 
+async def test_the_request_of_the_readme_is_answered_with_a_stream(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    [command] = re.findall(r"^curl .*?[^\\]$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    one = await gateway(fleet_config([await serve("llama_cpp", "qwen3-8b")]))
+    reply = await run_curl(command, one.port)
+    assert (reply.status, reply.headers["x-octoroute-tier"]) == (200, "fast")
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+
+
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) > 7
