@@ -5,6 +5,8 @@ JOBS ?= 2
 ROUNDS ?= 3
 USERS ?= 50
 SECONDS ?= 30
+# A shorter or longer soak: make SECONDS=60 soak.
+SECONDS ?= 600
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -74,6 +76,14 @@ bench-locust: $(VENV)/bench ## a mix of users by locust: make bench-locust USERS
 .PHONY: bench-scale
 bench-scale: $(VENV)/run ## measure one worker with 1,000 endpoints, 10,000 idle clients, 5,000 slow streams
 	$(PY) -m benchmarks.scale
+
+.PHONY: soak
+soak: $(VENV)/run ## a mixed load with random faults for SECONDS (600), and what is left of it
+	$(PY) -m benchmarks.soak --seconds $(SECONDS)
+
+.PHONY: reliability
+reliability: $(VENV)/run ## run every fault through a gateway, and write the table of docs/reliability.md
+	$(PY) docs/reliability.py
 
 .PHONY: clean
 clean: ## remove all that was built here (a cached llama.cpp stays)

@@ -17,6 +17,8 @@ from octoroute.errors import ConfigError
 from octoroute.exchange import IMPORTANCES, TASK_TYPES
 
 DEFAULT_CONFIG: Final = Path("config.toml")
+KIT_ADDRESSES: Final = (("127.0.0.1", 18101), ("127.0.0.1", 18102))
+KEY_VARIABLE: Final = "OCTOROUTE_CHECK_KEY"
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
@@ -97,13 +99,86 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
     demo.add_argument("--port", type=_port, help="port to listen on (default: 3000, or a free one)")
     demo.add_argument("--once", action="store_true", help="end after the two requests that are shown")
+    _add_kit(demo)
     return parser
+
+
+def _add_kit(demo: argparse.ArgumentParser) -> None:
+    """The fault kit: `demo servers`, `demo check`."""
+    kit = demo.add_subparsers(metavar="COMMAND", title="for any gateway")
+
+    def add(name: str, description: str) -> argparse.ArgumentParser:
+        command = kit.add_parser(name, help=description, description=description, allow_abbrev=False)
+        command.set_defaults(command=f"demo {name}")
+        command.add_argument(
+            "--listen",
+            type=_addresses,
+            metavar="HOST:PORT,...",
+            help="where the simulated servers listen (default: 127.0.0.1:18101,18102)",
+        )
+        command.add_argument("--model", default="fault-kit", metavar="NAME", help="the model's name")
+        command.add_argument(
+            "--kind", choices=("vllm", "llama_cpp"), default="vllm", help="what they are like (default: vllm)"
+        )
+        return command
+
+    add("servers", "run simulated model servers that misbehave as asked")
+    check = add("check", "run every fault through a gateway and show what its clients see")
+    check.add_argument(
+        "--target", default="", metavar="URL", help="the gateway to check (default: an octoroute of its own)"
+    )
+    check.add_argument("--only", type=_faults, metavar="NAME,...", help="these faults (default: all)")
+    check.add_argument(
+        "--patience",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long a client waits before it is a hang (default: 30)",
+    )
+    check.add_argument(
+        "--settle",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long the gateway may take to use a server again that has failed (default: 5)",
+    )
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; a port is a number from 0 to 65535")
     return int(text)
+
+
+def _addresses(text: str) -> list[tuple[str, int]]:
+    """`HOST:PORT,HOST:PORT`; a HOST may be left out where it is the one before."""
+    found: list[tuple[str, int]] = []
+    for one in text.split(","):
+        host, colon, port = one.strip().rpartition(":")
+        if not colon and not found:
+            raise argparse.ArgumentTypeError(f"{one!r} has no host; an address is HOST:PORT")
+        found.append((host.strip("[]") if colon else found[-1][0], _port(port)))
+    return found
+
+
+def _faults(text: str) -> list[str]:
+    from octoroute.demo import FAULTS
+
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in FAULTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no fault {unknown[0]!r}; allowed: {', '.join(FAULTS)}")
+    return names
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; allowed: over 0 to 3600 seconds")
+    return value
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -116,6 +191,40 @@ def _demo(arguments: argparse.Namespace) -> int:
     from octoroute.demonstration import run
 
     return run(arguments.port, once=arguments.once)
+
+
+def _demo_servers(arguments: argparse.Namespace) -> int:
+    from octoroute.demo.serving import serve
+
+    try:
+        serve(arguments.listen or KIT_ADDRESSES, arguments.kind, arguments.model)
+    except OSError as error:
+        print(f"octoroute demo servers: can't listen: {_reason(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _demo_check(arguments: argparse.Namespace) -> int:
+    from octoroute.demo import FAULTS
+    from octoroute.fault_check import Options, run
+
+    # A gateway of our own finds the servers wherever they are.
+    addresses = arguments.listen or (KIT_ADDRESSES if arguments.target else Options.addresses)
+    if len(addresses) != 2:
+        print("octoroute demo check: --listen takes two addresses", file=sys.stderr)
+        return USAGE
+    return run(
+        Options(
+            names=arguments.only or list(FAULTS),
+            target=arguments.target,
+            model=arguments.model,
+            api_key=os.environ.get(KEY_VARIABLE, ""),
+            addresses=addresses,
+            kind=arguments.kind,
+            patience_s=arguments.patience,
+            settle_s=arguments.settle,
+        )
+    )
 
 
 def _config(arguments: argparse.Namespace) -> int:
@@ -186,4 +295,6 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "reload": _reload,
     "upgrade": _upgrade,
     "demo": _demo,
+    "demo servers": _demo_servers,
+    "demo check": _demo_check,
 }

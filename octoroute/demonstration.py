@@ -1,19 +1,16 @@
 """`octoroute demo`: a fleet of simulated model servers, a gateway in front of it, and two requests.
 
-Needs no network, no download and no config. Owns the process and the thread it starts, and ends them. The
-gateway is the real command with a temporary config, so what is shown is what a user gets.
+Needs no network, no download and no config. Owns the thread it starts, and ends it. The gateway is the
+real command with a temporary config, so what is shown is what a user gets.
 """
 
 import asyncio
 import http.client
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,17 +19,11 @@ from typing import Any
 
 import orjson
 
+from octoroute.child_gateway import HOST, ChildError, free_port, running
 from octoroute.demo import SimulatedServer
 
-HOST = "127.0.0.1"
 USUAL_PORT = 3000
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
 ONCE_VARIABLE = "OCTOROUTE_DEMO_ONCE"
-
-
-class DemoError(Exception):
-    """The demonstration can't go on; the message is for the person at the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +63,10 @@ def run(port: int | None = None, *, once: bool = False) -> int:
     once = once or os.environ.get(ONCE_VARIABLE, "") not in ("", "0")
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _run(_choose_port(port), once=once)
+        _run(_port(port), once=once)
     except KeyboardInterrupt:
         print("\nEnded.", flush=True)
-    except DemoError as error:
+    except ChildError as error:
         print(f"octoroute demo: {error}", file=sys.stderr)
         return 1
     finally:
@@ -100,14 +91,14 @@ def _run(port: int, *, once: bool) -> None:
             speed = f"{server.engine.tokens_per_second:.0f} tokens/s"
             line = f"  {member.tier:<9} {server.model:<13} {server.kind:<10} {speed:<13} {member.note}"
             print(line.rstrip())
-        with _gateway(members, port, Path(folder)) as process:
+        with running(_config(members, port), port, Path(folder)) as process:
             _show(members, port)
             if once:
                 return
             print(f"\nThe gateway listens on http://{HOST}:{port}. Try it:\n\n  {_curl(port)}\n")
             print("Ctrl-C ends it.", flush=True)
             code = process.wait()
-            raise DemoError(f"the gateway ended by itself, with exit code {code}")
+            raise ChildError(f"the gateway ended by itself, with exit code {code}")
 
 
 def _show(members: list[Member], port: int) -> None:
@@ -132,9 +123,9 @@ def _ask(port: int, fields: dict[str, Any]) -> http.client.HTTPResponse:
         connection.request("POST", "/v1/chat/completions", orjson.dumps(fields), headers)
         answer = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
-        raise DemoError(f"the gateway did not answer: {error}") from error
+        raise ChildError(f"the gateway did not answer: {error}") from error
     if answer.status != 200:
-        raise DemoError(f"the gateway answered {answer.status}: {answer.read().decode(errors='replace')}")
+        raise ChildError(f"the gateway answered {answer.status}: {answer.read().decode(errors='replace')}")
     return answer
 
 
@@ -180,73 +171,22 @@ def _serving(members: list[Member]) -> Iterator[None]:
         loop.close()
 
 
-@contextmanager
-def _gateway(members: list[Member], port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The gateway, ready to answer."""
-    config = folder / "config.toml"
-    config.write_text(
+def _config(members: list[Member], port: int) -> str:
+    return (
         f'[server]\nhost = "{HOST}"\nport = {port}\n\n[routing]\nstrategy = "rule"\n\n'
         + '[observability]\nlog_level = "warn"\n\n'
         + "\n".join(member.toml() for member in members)
     )
-    log = folder / "log"
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C at the terminal reaches us only, and we end the gateway in order.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "octoroute", "--config", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+
+
+def _port(wanted: int | None) -> int:
+    """The port asked for, the usual one, or a free one. Raises ChildError if the one asked for is taken."""
+    if wanted is not None:
+        return free_port(wanted)
     try:
-        _await_health(process, port, log)
-        yield process
-    finally:
-        _end(process)
-
-
-def _await_health(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=2)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.05)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-    raise DemoError(f"the gateway did not start. It said:\n{tail or '(nothing)'}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """In order, and by force if that takes too long."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _choose_port(wanted: int | None) -> int:
-    """The port asked for, the usual one, or a free one. Raises DemoError where the one asked for is taken."""
-    candidates = [USUAL_PORT, 0] if wanted is None else [wanted]
-    for port in candidates:
-        try:
-            with socket.create_server((HOST, port)) as probe:
-                return int(probe.getsockname()[1])
-        except OverflowError:
-            raise DemoError(f"port {port} is not a port; allowed: 0 to 65535") from None
-        except OSError as error:
-            problem = (
-                f"port {port} can't be used: {os.strerror(error.errno or 0)}. Choose another with --port"
-            )
-    raise DemoError(problem)
+        return free_port(USUAL_PORT)
+    except ChildError:
+        return free_port()
 
 
 def _server(kind: str, model: str, tokens_per_second: float, seed: int) -> SimulatedServer:

@@ -13,6 +13,8 @@ import pytest
 
 from octoroute import errors
 from octoroute.config import parse
+from octoroute.demo import FAULTS
+from octoroute.demo.judging import Verdict
 from octoroute.routing.facts import KEYWORDS
 from octoroute.routing.rules import ANY_LENGTH, ANY_TASK, RULES
 from octoroute.server.app import ROUTES
@@ -20,6 +22,7 @@ from octoroute.server.app import ROUTES
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "configuration.md"
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -33,6 +36,15 @@ def test_the_page_about_the_config_is_what_the_schema_says() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_about_reliability_has_every_fault_and_what_it_is() -> None:
+    rows = re.findall(r"^\| `([a-z0-9.-]+)` \| (.+?) \| .* \|$", RELIABILITY, re.MULTILINE)
+    assert dict(rows) == {name: fault.about for name, fault in FAULTS.items()}, "run: make reliability"
+
+
+def test_the_page_about_reliability_has_no_bad_case() -> None:
+    assert [verdict.value for verdict in Verdict if verdict.is_bad and verdict.value in RELIABILITY] == []
 
 
 def toml_blocks(page: Path) -> list[str]:

@@ -21,6 +21,8 @@ from octoroute.demo.wire import Answer, Request, Step
 KINDS: dict[str, type[LlamaCpp] | type[Vllm]] = {"llama_cpp": LlamaCpp, "vllm": Vllm}
 REQUESTS_KEPT = 10_000
 Script = Callable[[Request], Iterable[Step] | AsyncIterable[Step]]
+Choice = Callable[[Request], str | None]
+Aside = Callable[[Request], Answer | None]
 
 
 class Connections(NamedTuple):
@@ -68,6 +70,8 @@ class SimulatedServer:
         self._news = asyncio.Event()
         self.engine.changed = self._tell
         self._script: Script | None = None
+        self._choose: Choice | None = None
+        self._aside: Aside | None = None
         self._fault: str | None = None
         self._fault_left = math.inf
         if fault is not None:
@@ -149,6 +153,14 @@ class SimulatedServer:
         """Answers every POST with exactly these steps; None goes back to ordinary answers."""
         self._script = script
 
+    def choose_faults(self, choose: Choice | None) -> None:
+        """`choose` names the fault of a request, or None for what `set_fault` says."""
+        self._choose = choose
+
+    def answer_aside(self, aside: Aside | None) -> None:
+        """`aside` is asked first, and answers what is no business of a model server; else None."""
+        self._aside = aside
+
     def abort_connections(self) -> None:
         """RST on every open connection, as when the process is killed."""
         for connection in list(self._open.values()):
@@ -208,6 +220,11 @@ class SimulatedServer:
         """The steps of the answer to a request."""
         exchange = _Exchange(self, request)
         try:
+            aside = self._aside(request) if self._aside is not None else None
+            if aside is not None:
+                async for step in aside.steps():
+                    yield step
+                return
             if self._script is not None and request.method == "POST":
                 scripted = self._script(request)
                 if isinstance(scripted, AsyncIterable):
@@ -228,6 +245,9 @@ class SimulatedServer:
             await exchange.end()
 
     def _take_fault(self, request: Request) -> Callable[["_Exchange"], AsyncIterator[Step]] | None:
+        chosen = self._choose(request) if self._choose is not None else None
+        if chosen is not None:
+            return self._chosen_fault(chosen, request)
         if self._fault is None:
             return None
         fault = FAULTS[self._fault]
@@ -237,6 +257,15 @@ class SimulatedServer:
         self._fault_left -= 1
         if self._fault_left <= 0:
             self._fault = None
+        return fault.behave
+
+    def _chosen_fault(
+        self, name: str, request: Request
+    ) -> Callable[["_Exchange"], AsyncIterator[Step]] | None:
+        fault = FAULTS[name]
+        if fault.behave is None or not fault.hits(request):
+            return None
+        request.fault = name
         return fault.behave
 
 
