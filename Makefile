@@ -4,9 +4,6 @@
 JOBS ?= 2
 ROUNDS ?= 3
 USERS ?= 50
-SECONDS ?= 30
-# A shorter or longer soak: make SECONDS=60 soak.
-SECONDS ?= 600
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -69,6 +66,7 @@ bench-check: $(VENV)/run ## compare instructions per request and per chunk with 
 bench-compare: $(VENV)/run ## measure octoroute beside nginx, haproxy and what else is installed (30 minutes; ROUNDS=3)
 	$(PY) -m benchmarks.compare --rounds $(ROUNDS)
 
+bench-locust: SECONDS ?= 30
 .PHONY: bench-locust
 bench-locust: $(VENV)/bench ## a mix of users by locust: make bench-locust USERS=50 SECONDS=30
 	$(PY) -m benchmarks.load --users $(USERS) --seconds $(SECONDS)
@@ -77,6 +75,8 @@ bench-locust: $(VENV)/bench ## a mix of users by locust: make bench-locust USERS
 bench-scale: $(VENV)/run ## measure one worker with 1,000 endpoints, 10,000 idle clients, 5,000 slow streams
 	$(PY) -m benchmarks.scale
 
+# A shorter or longer soak: make SECONDS=60 soak.
+soak: SECONDS ?= 600
 .PHONY: soak
 soak: $(VENV)/run ## a mixed load with random faults for SECONDS (600), and what is left of it
 	$(PY) -m benchmarks.soak --seconds $(SECONDS)

@@ -1,0 +1,191 @@
+"""A mixed load with random faults for a given time, and what is left of it: `make soak`.
+
+    python -m benchmarks.soak [--seconds N] [--clients N] [--workers N] [--seed N]
+
+Fails where a client saw an error that a perfect gateway would have hidden, or anything is left afterwards:
+a connection, a lease, a request in flight.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from benchmarks.soak.load import Load
+from benchmarks.soak.watch import Processes, metrics, slope
+from octoroute.child_gateway import HOST, free_port, running
+from octoroute.demo import SimulatedServer
+from octoroute.demo.client import Target
+
+MODEL: Final = "soak"
+MAX_SECONDS: Final = 86_400
+KINDS: Final = ("vllm", "vllm", "vllm", "llama_cpp", "llama_cpp")
+SAMPLE_S: Final = 1.0
+BASE_S: Final = 3.0
+# Idle connections to servers live 4 s, and probes come and go.
+QUIET_S: Final = 20.0
+IN_FLIGHT: Final = "octoroute_in_flight"
+CONFIG: Final = """\
+[server]
+host = "{host}"
+port = {port}
+workers = {workers}
+request_timeout_seconds = 3
+
+[timeouts]
+stream_idle_seconds = 3.0
+
+[health]
+interval_seconds = 1.0
+
+[routing]
+strategy = "rule"
+
+[observability]
+log_level = "warn"
+"""
+ENDPOINT: Final = """
+[[models.{tier}]]
+name = "{name}"
+base_url = "{base_url}"
+kind = "{kind}"
+max_tokens = 4096
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=600, help="how long (default: 600, at most a day)")
+    parser.add_argument("--clients", type=int, default=24, help="at the same time (default: 24)")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway (default: 1)")
+    parser.add_argument("--seed", type=int, default=None, help="of the mix (default: another each time)")
+    arguments = parser.parse_args()
+    if not 0 < arguments.seconds <= MAX_SECONDS:
+        parser.error(f"--seconds must be 1 to {MAX_SECONDS}")
+    seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
+    return asyncio.run(_soak(arguments.seconds, arguments.clients, arguments.workers, seed))
+
+
+async def _soak(seconds: int, clients: int, workers: int, seed: int) -> int:
+    async with AsyncExitStack() as stack:
+        servers = []
+        for kind in KINDS:
+            server = SimulatedServer(
+                kind, MODEL, tokens_per_second=400, prefill_seconds=0.005, slots=256, wide=True
+            )
+            await server.start()
+            stack.push_async_callback(server.stop)
+            servers.append(server)
+        port = free_port()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="octoroute-soak-")))
+        child = running(_config(servers, port, workers), port, folder)
+        process = await asyncio.to_thread(child.__enter__)
+        stack.push_async_callback(asyncio.to_thread, child.__exit__, None, None, None)
+        target = Target(f"http://{HOST}:{port}", MODEL)
+        code = await _watched(Load(servers, target, seed), servers, Processes(process.pid), seconds, clients)
+        print(f"seed {seed}")
+        if code:
+            lines = (folder / "log").read_text(errors="replace").splitlines()
+            print("the gateway's log, its end:\n" + "\n".join(lines[-20:]), file=sys.stderr)
+        return code
+
+
+async def _watched(
+    load: Load, servers: list[SimulatedServer], processes: Processes, seconds: int, clients: int
+) -> int:
+    target = load.target
+    base = await _extreme(processes, BASE_S, most=True)
+    started = time.monotonic()
+    samples: list[tuple[float, float]] = []
+    running_load = asyncio.create_task(load.run(seconds, clients))
+    while not running_load.done():
+        samples.append((time.monotonic() - started, processes.resident_kib()))
+        _show_progress(samples[-1], load)
+        await asyncio.wait({running_load}, timeout=SAMPLE_S)
+    await running_load
+    lasted = time.monotonic() - started
+    left_open = max(0, await _extreme(processes, QUIET_S, most=False, goal=base) - base)
+    told, in_work = await _rest(target, servers)
+    # The first third fills caches, pools and the allocator.
+    growth = slope([sample for sample in samples if sample[0] > lasted / 3]) * 60
+    tally = load.tally
+    shown = sum(tally.shown.values())
+    leases = told.get(IN_FLIGHT, 0.0)
+    lines = [
+        ("seconds", f"{lasted:.0f}"),
+        ("requests", f"{tally.requests} ({tally.requests / lasted:.0f} a second)"),
+        ("streams", f"{tally.streams}"),
+        ("clients that left", f"{tally.left}"),
+        ("requests that met a fault", f"{tally.met.total()} ({len(tally.met)} faults)"),
+        ("times a server was down", f"{tally.down.total()}"),
+        ("retries", f"{told.get('octoroute_retries_total', 0):.0f}"),
+        ("streams recovered", f"{told.get('octoroute_stream_recoveries_total', 0):.0f}"),
+        ("streams that broke", f"{told.get('octoroute_mid_stream_failures_total', 0):.0f}"),
+        ("errors that a perfect gateway would have hidden", f"{shown}"),
+        ("memory at the end", f"{samples[-1][1] / 1024:.1f} MiB"),
+        ("memory slope", f"{growth:+.0f} KiB a minute"),
+        ("connections leaked", f"{left_open}"),
+        ("leases leaked", f"{leases:.0f}"),
+        ("requests still in the servers", f"{in_work}"),
+    ]
+    print()
+    for name, value in lines:
+        print(f"{name:<48} {value}")
+    for what, times in tally.shown.most_common():
+        print(f"  {times:>5} x {what}")
+    for problem in tally.problems:
+        print(f"  {problem}")
+    return 1 if shown or left_open or leases or in_work else 0
+
+
+async def _rest(target: Target, servers: list[SimulatedServer]) -> tuple[dict[str, float], int]:
+    """The gateway's metrics and how many requests the servers still work on, when all is at rest or after
+    QUIET_S.
+    """
+    until = time.monotonic() + QUIET_S
+    while True:
+        told = await metrics(target)
+        in_work = sum(server.active for server in servers)
+        if not (told.get(IN_FLIGHT, 0) or in_work) or time.monotonic() > until:
+            return told, in_work
+        await asyncio.sleep(0.2)
+
+
+def _show_progress(sample: tuple[float, float], load: Load) -> None:
+    if sys.stdout.isatty():
+        tally = load.tally
+        shown = sum(tally.shown.values())
+        print(
+            f"\r{sample[0]:6.0f} s  {tally.requests} requests  {shown} errors  {sample[1] / 1024:.1f} MiB ",
+            end="",
+            flush=True,
+        )
+
+
+async def _extreme(processes: Processes, within_s: float, *, most: bool, goal: int = -1) -> int:
+    """The most or the fewest sockets seen in some seconds; at once where there are no more than `goal`."""
+    until = time.monotonic() + within_s
+    seen = [processes.sockets()]
+    while time.monotonic() < until and seen[-1] > goal:
+        await asyncio.sleep(0.1)
+        seen.append(processes.sockets())
+    return max(seen) if most else min(seen)
+
+
+def _config(servers: list[SimulatedServer], port: int, workers: int) -> str:
+    config = CONFIG.format(host=HOST, port=port, workers=workers)
+    for server in servers:
+        config += ENDPOINT.format(tier="fast", name=MODEL, base_url=server.base_url, kind=server.kind)
+    for tier in ("balanced", "deep"):
+        base_url = f"http://{HOST}:9/v1"
+        config += ENDPOINT.format(tier=tier, name=f"nobody-{tier}", base_url=base_url, kind="auto")
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The soak's clients and its trouble: what is asked, what goes wrong meanwhile, what the clients saw of it.
+
+At most one server is bad for a request, and at most one server is down at a time: whatever a client sees of
+that, a perfect gateway would have hidden.
+"""
+
+import asyncio
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from octoroute.demo import FAULTS, Request, SimulatedServer
+from octoroute.demo.answers import prompt_of_messages
+from octoroute.demo.client import End, Seen, Target, exchange
+from octoroute.demo.judging import Judgement, Verdict, judge
+
+FAULT_SHARE: Final = 0.25
+PATIENCE_S: Final = 60.0
+PROBLEMS_KEPT: Final = 20
+MARKER: Final = re.compile(rb"soak (\d+):")
+# The server's own words, which go to the client as they came.
+REFUSALS: Final = frozenset(("status-400", "status-401", "status-404"))
+FAULTS_OF_REQUESTS: Final = [name for name, fault in FAULTS.items() if not fault.of_the_server]
+FAULTS_OF_SERVERS: Final = [name for name, fault in FAULTS.items() if fault.of_the_server]
+KILLED: Final = "killed"
+CALM_S: Final = (1.0, 4.0)
+DOWN_S: Final = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A kind of request. `share` is its weight among all."""
+
+    name: str
+    share: float
+    stream: bool
+    tokens: int
+    prompt_chars: int = 100
+    leaves: bool = False
+
+
+SHAPES: Final = (
+    Shape("short chat", 0.35, stream=False, tokens=24),
+    Shape("short stream", 0.25, stream=True, tokens=24),
+    Shape("long stream", 0.12, stream=True, tokens=400),
+    Shape("big prompt", 0.08, stream=False, tokens=24, prompt_chars=250_000),
+    Shape("big prompt, stream", 0.05, stream=True, tokens=24, prompt_chars=250_000),
+    Shape("client that leaves", 0.10, stream=True, tokens=400, leaves=True),
+    Shape("plain client that leaves", 0.05, stream=False, tokens=400, leaves=True),
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened so far."""
+
+    requests: int = 0
+    streams: int = 0
+    left: int = 0
+    down: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    shown: Counter[str] = field(default_factory=Counter)
+    problems: deque[str] = field(default_factory=lambda: deque(maxlen=PROBLEMS_KEPT))
+
+
+class Load:
+    """`run` it for some seconds; `tally` says what came of it."""
+
+    def __init__(self, servers: Sequence[SimulatedServer], target: Target, seed: int) -> None:
+        self.tally = Tally()
+        self._servers = servers
+        self.target = target
+        self._random = random.Random(seed)
+        self._numbers = count(1)
+        self._faults: dict[int, str] = {}
+        self._first: dict[int, SimulatedServer] = {}
+        self._over = asyncio.Event()
+        for server in servers:
+            server.requests = deque(maxlen=10)  # prompts are big, and nobody reads them
+            server.choose_faults(lambda request, server=server: self._choose(server, request))  # type: ignore[misc]
+
+    async def run(self, seconds: float, clients: int) -> None:
+        """Returns when all clients have their last answer."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._trouble())
+            for _ in range(clients):
+                tasks.create_task(self._client())
+            await asyncio.sleep(seconds)
+            self._over.set()
+
+    async def _client(self) -> None:
+        weights = [shape.share for shape in SHAPES]
+        while not self._over.is_set():
+            await self._ask(self._random.choices(SHAPES, weights)[0])
+            await asyncio.sleep(self._random.uniform(0, 0.05))
+
+    async def _ask(self, shape: Shape) -> None:
+        number = next(self._numbers)
+        fault = self._random.choice(FAULTS_OF_REQUESTS) if self._random.random() < FAULT_SHARE else None
+        if fault is not None:
+            self._faults[number] = fault
+        prompt = f"soak {number}: {'words ' * (shape.prompt_chars // 6)}"
+        request = self.target.request(prompt, stream=shape.stream, max_tokens=shape.tokens, ignore_eos=True)
+        self.tally.requests += 1
+        self.tally.streams += shape.stream
+        try:
+            if shape.leaves:
+                await self._leave(request)
+            else:
+                wanted = self._servers[0].text(
+                    prompt_of_messages([{"role": "user", "content": prompt}]), shape.tokens
+                )
+                adds = FAULTS[fault].adds if fault is not None else ""
+                seen = await self._seen(exchange(self.target, request, PATIENCE_S))
+                self._note(shape, number, fault, seen, judge(seen, wanted, stream=shape.stream, adds=adds))
+        finally:
+            self._faults.pop(number, None)
+            if self._first.pop(number, None) is not None and fault is not None:
+                self.tally.met[fault] += 1
+
+    async def _leave(self, request: bytes) -> None:
+        """Goes before the first byte, or in the middle."""
+        self.tally.left += 1
+        patience_s = self._random.uniform(0.001, 0.5)
+        bytes_ = self._random.randrange(1, 20_000)
+        await self._seen(exchange(self.target, request, patience_s, lambda read: read >= bytes_))
+
+    async def _seen(self, exchanged: Awaitable[Seen]) -> Seen:
+        try:
+            return await exchanged
+        except TimeoutError:
+            return Seen(End.SILENCE)
+        except OSError:
+            return Seen(End.NO_ANSWER)
+
+    def _note(self, shape: Shape, number: int, fault: str | None, seen: Seen, found: Judgement) -> None:
+        refused = fault in REFUSALS and number in self._first
+        fine = found.verdict.is_whole or (refused and found.verdict is Verdict.ERROR)
+        if not fine:
+            self.tally.shown[f"{found} ({fault or 'no fault of its own'})"] += 1
+            said = seen.header("x-request-id")
+            self.tally.problems.append(f"{shape.name}, {fault}: {found} (request {number}, id {said})")
+
+    def _choose(self, server: SimulatedServer, request: Request) -> str | None:
+        found = MARKER.search(request.body)
+        fault = self._faults.get(int(found[1])) if found else None
+        if found is None or fault is None or not FAULTS[fault].hits(request):
+            return None
+        return fault if self._first.setdefault(int(found[1]), server) is server else None
+
+    async def _trouble(self) -> None:
+        """Now and then one server is down or in a storm."""
+        while not await self._wait(CALM_S):
+            server = self._random.choice(self._servers)
+            name = self._random.choice([KILLED, *FAULTS_OF_SERVERS])
+            self.tally.down[name] += 1
+            server.set_fault("refuse" if name == KILLED else name)
+            if name == KILLED:
+                server.abort_connections()
+            await self._wait(DOWN_S)
+            server.set_fault(None)
+
+    async def _wait(self, between_s: tuple[float, float]) -> bool:
+        """Whether the soak ended meanwhile."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), self._random.uniform(*between_s))
+        return self._over.is_set()
