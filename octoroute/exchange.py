@@ -5,6 +5,7 @@ Plain data: no I/O, no clock, no logging. A stage reads the value of the stage b
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Literal
 
 TIERS: Final = ("fast", "balanced", "deep")
@@ -61,7 +62,7 @@ class Facts:
     task_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Where a request goes and why.
 
@@ -83,7 +84,7 @@ class Plan:
         before = f"{self.reason}," if ";fallback:" in self.reason else f"{self.reason};fallback:"
         return replace(self, target=target, reason=before + self.target.tier)
 
-    @property
+    @cached_property
     def why(self) -> bytes:
         """The header lines that tell a client how its request was routed."""
         lines = b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (

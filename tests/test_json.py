@@ -1,5 +1,8 @@
-"""The member scanner against orjson: the span it names decodes to the value that a parser sees."""
+"""The splicer against orjson: what it leaves decodes to what a parser sees, what it puts in stands where it
+should.
+"""
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -7,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octoroute._json import member_spans
+from octoroute._json import Splicer, Unreadable
 
-NAMES = (b"model", b"temperature", b"max_tokens")
+SPLICER = Splicer(b'"new"', b"0.25", b"512", b'{"include_usage":true}')
+NAMES = ["model", "temperature", "max_tokens", "max_completion_tokens", "stream_options"]
 
 scalars = (
     st.none()
@@ -27,53 +31,87 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-objects = st.dictionaries(texts | st.sampled_from([name.decode() for name in NAMES]), values, max_size=6)
+objects = st.dictionaries(texts | st.sampled_from(NAMES), values, min_size=1, max_size=6)
 
 
-@given(objects, st.booleans())
+def spliced(body: bytes, *, fill: bool = True, ask: bool = False) -> bytes:
+    return b"".join(SPLICER.splice(body, fill, ask))
+
+
+def expected(fields: dict[str, Any], *, fill: bool, ask: bool) -> dict[str, Any]:
+    """What a server shall read, plainly."""
+    wanted = dict(fields)
+    if "model" in fields:
+        wanted["model"] = "new"
+    if fill and fields.get("temperature") is None:
+        wanted["temperature"] = 0.25
+    if fill and fields.get("max_tokens") is None and fields.get("max_completion_tokens") is None:
+        wanted["max_tokens"] = 512
+    if ask:
+        wanted["stream_options"] = {"include_usage": True}
+    return wanted
+
+
+@given(objects, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 20_000]))
 @settings(max_examples=400, deadline=None)
-def test_each_member_is_found_with_its_value(fields: dict[str, Any], indented: bool) -> None:
+def test_a_server_reads_our_values_and_all_others_of_the_client(
+    fields: dict[str, Any], indented: bool, fill: bool, ask: bool, padding: int
+) -> None:
+    fields |= {"messages": "x" * padding}
     body = orjson.dumps(fields, option=orjson.OPT_INDENT_2 if indented else None)
-    found = {
-        NAMES[name].decode(): orjson.loads(body[start:end])
-        for name, start, end in member_spans(body, NAMES)
-        if name >= 0
-    }
-    assert found == {key: value for key, value in fields.items() if key.encode() in NAMES}
+    assert orjson.loads(spliced(body, fill=fill, ask=ask)) == expected(fields, fill=fill, ask=ask)
 
 
-@given(objects)
-@settings(max_examples=200, deadline=None)
-def test_replacing_a_span_changes_that_value_and_nothing_else(fields: dict[str, Any]) -> None:
-    fields["model"] = "old"
-    body = orjson.dumps(fields)
-    [(start, end)] = [(start, end) for name, start, end in member_spans(body, NAMES) if name == 0]
-    assert orjson.loads(body[:start] + b'"new"' + body[end:]) == {**fields, "model": "new"}
+def test_bytes_that_are_not_ours_stay_as_they_are() -> None:
+    body = b' { "x" : 1e400 , "model":"a"\t, "temperature" : null,"max_tokens":7 } \n'
+    assert spliced(body) == b' { "x" : 1e400 , "model":"new"\t, "temperature" : 0.25,"max_tokens":7 } \n'
+
+
+def test_a_small_body_is_one_piece_and_a_large_one_is_not_copied() -> None:
+    small = b'{"model":"a","temperature":0,"max_tokens":1}'
+    large = small[:-1] + b',"messages":"%b"}' % (b"x" * 20_000)
+    assert len(SPLICER.splice(small, True, False)) == 1
+    views = [piece for piece in SPLICER.splice(large, True, False) if isinstance(piece, memoryview)]
+    assert {id(view.obj) for view in views} == {id(large)}
+
+
+def test_of_a_name_that_stands_twice_the_last_counts() -> None:
+    body = b'{"temperature":null,"temperature":1,"model":"a","max_tokens":3,"model":"b"}'
+    assert spliced(body) == body.replace(b'"a"', b'"new"').replace(b'"b"', b'"new"')
+
+
+def test_nested_members_are_left_alone() -> None:
+    body = b'{"a":{"model":1},"b":[{"model":2}],"temperature":0,"max_tokens":1}'
+    assert spliced(body) == body
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_hidden_behind_escapes_is_refused(name: str) -> None:
+    for at, letter in enumerate(name):
+        hidden = f"{name[:at]}\\u{ord(letter):04{'x' if at % 2 else 'X'}}{name[at + 1 :]}"
+        assert orjson.loads(f'{{"{hidden}":1}}') == {name: 1}
+        with pytest.raises(Unreadable) as caught:
+            spliced(f'{{"{hidden}":1}}'.encode())
+        assert caught.value.name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["mod\\u0065", "\\u006dodels", "model\\n", "m\\u00e9del", "\\u0000", "\\\\model"]
+)
+def test_other_names_may_have_escapes(name: str) -> None:
+    body = f'{{"{name}":1,"temperature":0,"max_tokens":1}}'.encode()
+    orjson.loads(body)
+    assert spliced(body) == body
+
+
+def test_a_name_that_stands_all_over_is_refused() -> None:
+    with pytest.raises(Unreadable):
+        spliced(b'{%b"x":1}' % (b'"model":1,' * 33))
 
 
 @given(st.binary(max_size=80))
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_are_survived(junk: bytes) -> None:
-    for _, start, end in member_spans(junk, NAMES) + member_spans(b'{"model":' + junk, NAMES):
-        assert 0 <= start <= end
-
-
-def test_a_name_that_stands_twice_is_answered_twice() -> None:
-    body = b'{"model": "a", "model" :"b"}'
-    assert [body[start:end] for _, start, end in member_spans(body, NAMES)] == [b'"a"', b'"b"']
-
-
-def test_a_name_written_with_escapes_is_answered_as_a_name() -> None:
-    body = rb'{"mod\u0065l": "a"}'
-    assert [(name, body[start:end]) for name, start, end in member_spans(body, NAMES)] == [
-        (-1, rb'"mod\u0065l"')
-    ]
-
-
-def test_nested_members_are_not_answered() -> None:
-    assert member_spans(b'{"a": {"model": 1}, "b": [{"model": 2}]}', NAMES) == []
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b'"model"', b"{", b'{"model"', b'{"model":', b'{"model": "'])
-def test_what_is_no_whole_object_is_survived(body: bytes) -> None:
-    member_spans(body, NAMES)
+    for body in (junk, b'{"model":' + junk, b'{"\\u' + junk):
+        with suppress(Unreadable):
+            spliced(body)

@@ -5,25 +5,40 @@ but cut, and numbers unrounded. What leaves this module is harmless and rounded.
 """
 
 import logging
-import re
 from collections.abc import Callable
 from functools import lru_cache
+from string import ascii_letters, digits
 from time import gmtime, strftime
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
-FIELDS: Final = (
-    *("time", "request_id", "tenant", "model", "tier", "why", "endpoint", "attempts", "status", "result"),
-    *("ttft_ms", "duration_ms", "prompt_tokens", "completion_tokens", "bytes"),
-)
-# time is seconds since the epoch; a negative ttft_ms or token count says that there was none.
+from octoroute._line import Template
+
+# Each with what a value looks like on a line: see _line.Template. Negative numbers say that there was none.
+FIELDS: Final[dict[str, Literal["time", "word", "text", "count", "tenths"]]] = {
+    "time": "time",
+    "request_id": "text",
+    "tenant": "text",
+    "model": "text",
+    "tier": "word",
+    "why": "text",
+    "endpoint": "text",
+    "attempts": "count",
+    "status": "count",
+    "result": "word",
+    "ttft_ms": "tenths",
+    "duration_ms": "tenths",
+    "prompt_tokens": "count",
+    "completion_tokens": "count",
+    "bytes": "count",
+}
 Entry = tuple[float, str, str, str, str, str, str, int, int, str, float, float, int, int, int]
 Format = Callable[[Entry], bytes]
 
 LOGGER: Final = "octoroute.request"  # what the lines are called in the log, and in a filter of its levels
-_MILLISECONDS: Final = tuple(f".{each:03d}Z" for each in range(1000))
-_BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without space, quote, equals sign, backslash
+BARE: Final = ascii_letters + digits + "!#$%&'()*+,-./:;<>?@[]^_`{|}~"  # need no quotes on a line of text
+PLAIN: Final = f"{BARE} ="  # need no escape in JSON
 
 
 def enabled(configured: bool) -> bool:
@@ -31,36 +46,38 @@ def enabled(configured: bool) -> bool:
     return configured and logging.getLogger(LOGGER).isEnabledFor(logging.INFO)
 
 
+def _quoted(value: str) -> str:
+    return '"' + harmless(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _json(value: str) -> str:
+    return orjson.dumps(harmless(value)).decode()
+
+
+_text_parts = [(b" %b=" % name.encode(), kind) for name, kind in FIELDS.items()]
+_text_parts[:2] = [(b"", "time"), (b" INFO %b: request_id=" % LOGGER.encode(), "text")]
+_text_template = Template(_text_parts, b"\n", b"-", b"-", b"", BARE, _quoted)
+
+_json_parts = [
+    (b',"%b":' % name.encode(), "text" if kind == "word" else kind) for name, kind in FIELDS.items()
+]
+_json_parts[:2] = [
+    (b'{"time":"', "time"),
+    (b'","level":"info","logger":"%b","message":"request","request_id":' % LOGGER.encode(), "text"),
+]
+_json_template = Template(_json_parts, b"}\n", b"null", b'""', b'"', PLAIN, _json)
+
+
 def as_text(entry: Entry) -> bytes:
     """`<time> INFO octoroute.request: request_id=... status=200 ...`, `-` for what is absent, quotes where
     needed."""
-    time, rid, tenant, model, tier, why, endpoint, attempts, status, result, *numbers = entry
-    ttft, duration, prompt, completion, size = numbers
-    return (
-        f"{timestamp(time)} INFO {LOGGER}:"
-        f" request_id={rid if rid.isalnum() and rid.isascii() else _text_once(rid)}"
-        f" tenant={_text(tenant)} model={_text(model)} tier={tier or '-'} why={_text(why)}"
-        f" endpoint={_text(endpoint)} attempts={attempts} status={status} result={result}"
-        f" ttft_ms={f'{ttft:.1f}' if ttft >= 0 else '-'} duration_ms={duration:.1f}"
-        f" prompt_tokens={prompt if prompt >= 0 else '-'}"
-        f" completion_tokens={completion if completion >= 0 else '-'} bytes={size}\n"
-    ).encode()
+    return _text_template.line(entry)
 
 
 def as_json(entry: Entry) -> bytes:
     """The same fields as one JSON object, null for what is absent, beside those that every JSON line of the
     log has."""
-    time, rid, tenant, model, tier, why, endpoint, attempts, status, result, *numbers = entry
-    ttft, duration, prompt, completion, size = numbers
-    return (
-        f'{{"time":"{timestamp(time)}","level":"info","logger":"{LOGGER}","message":"request"'
-        f',"request_id":{_json_once(rid)},"tenant":{_json(tenant)},"model":{_json(model)}'
-        f',"tier":"{tier}","why":{_json(why)},"endpoint":{_json(endpoint)}'
-        f',"attempts":{attempts},"status":{status},"result":"{result}"'
-        f',"ttft_ms":{f"{ttft:.1f}" if ttft >= 0 else "null"},"duration_ms":{duration:.1f}'
-        f',"prompt_tokens":{prompt if prompt >= 0 else "null"}'
-        f',"completion_tokens":{completion if completion >= 0 else "null"},"bytes":{size}}}\n'
-    ).encode()
+    return _json_template.line(entry)
 
 
 FORMATS: Final[dict[str, Format]] = {"text": as_text, "json": as_json}
@@ -83,7 +100,7 @@ def as_dict(entry: Entry) -> dict[str, object]:
 def timestamp(now: float) -> str:
     """ISO 8601, UTC, milliseconds."""
     milliseconds = int(now * 1000)
-    return _second(milliseconds // 1000) + _MILLISECONDS[milliseconds % 1000]
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 def harmless(text: str) -> str:
@@ -96,20 +113,3 @@ def harmless(text: str) -> str:
 @lru_cache(maxsize=4)
 def _second(second: int) -> str:
     return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-
-
-def _text_once(value: str) -> str:
-    if not value:
-        return "-"
-    if _BARE.fullmatch(value) and value != "-":
-        return value
-    return '"' + harmless(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _json_once(value: str) -> str:
-    return orjson.dumps(harmless(value)).decode()
-
-
-# Tenants, endpoints and most model names come again and again; request ids don't, and must not push them out.
-_text = lru_cache(maxsize=1024)(_text_once)
-_json = lru_cache(maxsize=1024)(_json_once)

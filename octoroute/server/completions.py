@@ -67,7 +67,7 @@ def read_view(
         override(headers, IMPORTANCE, IMPORTANCES),
         override(headers, TASK_TYPE, TASK_TYPES),
         "",
-        b"%bX-Request-Id: %b\r\n" % (forwarded, request_id.encode()),
+        b"".join((forwarded, b"X-Request-Id: ", request_id.encode(), b"\r\n")),
         time.monotonic_ns(),
     )
 

@@ -4,22 +4,20 @@ Only what octoroute 1.0 promised to check is checked. Everything else, known or 
 came: the server knows its own parameters better than a gateway does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import orjson
 
 from octoroute.errors import InvalidRequest
 
-# (field, lowest, highest, whether the lowest is itself allowed)
-RANGES: Final = (
-    ("temperature", 0.0, 2.0, True),
-    ("top_p", 0.0, 1.0, False),
-    ("presence_penalty", -2.0, 2.0, True),
-    ("frequency_penalty", -2.0, 2.0, True),
-)
-COUNTS: Final = ("max_tokens", "max_completion_tokens")
-CHECKED: Final = frozenset((*(name for name, *_ in RANGES), *COUNTS, "stream"))
+# By field: lowest, highest, whether the lowest is itself allowed.
+RANGES: Final = {
+    "temperature": (0.0, 2.0, True),
+    "top_p": (0.0, 1.0, False),
+    "presence_penalty": (-2.0, 2.0, True),
+    "frequency_penalty": (-2.0, 2.0, True),
+}
 # Their content must say something; an assistant's or a tool's may be empty.
 SPEAKERS: Final = ("user", "system", "developer")
 
@@ -98,29 +96,40 @@ def check_prompt(fields: dict[str, Any]) -> None:
 
 def check_numbers(fields: dict[str, Any]) -> None:
     """Checks the numbers whose ranges OpenAI's API fixes. Raises InvalidRequest with `param`."""
-    if CHECKED.isdisjoint(fields):
-        return
-    for name, low, high, closed in RANGES:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidRequest(f"{name} must be a number, not {json_type(value)}", param=name)
-        # Written so that NaN fails too.
-        if not (low <= value <= high and (closed or value > low)):
-            allowed = f"{low:g} to {high:g}" if closed else f"above {low:g}, up to {high:g}"
-            raise InvalidRequest(f"{name} is {value}; allowed: {allowed}", param=name)
-    for name in COUNTS:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidRequest(f"{name} must be an integer, not {json_type(value)}", param=name)
-        if value <= 0:
-            raise InvalidRequest(f"{name} is {value}; allowed: 1 or more", param=name)
-    stream = fields.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise InvalidRequest(f"stream must be true or false, not {json_type(stream)}", param="stream")
+    for name in CHECKS.keys() & fields.keys():
+        value = fields[name]
+        if value is not None:
+            CHECKS[name](name, value)
+
+
+def _check_range(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{name} must be a number, not {json_type(value)}", param=name)
+    low, high, closed = RANGES[name]
+    # Written so that NaN fails too.
+    if not (low <= value <= high and (closed or value > low)):
+        allowed = f"{low:g} to {high:g}" if closed else f"above {low:g}, up to {high:g}"
+        raise InvalidRequest(f"{name} is {value}; allowed: {allowed}", param=name)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"{name} must be an integer, not {json_type(value)}", param=name)
+    if value <= 0:
+        raise InvalidRequest(f"{name} is {value}; allowed: 1 or more", param=name)
+
+
+def _check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false, not {json_type(value)}", param=name)
+
+
+CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
+    **dict.fromkeys(RANGES, _check_range),
+    "max_tokens": _check_count,
+    "max_completion_tokens": _check_count,
+    "stream": _check_bool,
+}
 
 
 def model_list(tiers: Iterable[str], endpoints: Iterable[str]) -> bytes:

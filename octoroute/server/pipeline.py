@@ -118,6 +118,8 @@ class ActiveRequest:
             error = None
         outcome.duration_s = (time.monotonic_ns() - self.view.read_ns) * 1e-9
         self.gateway.record(self.view, self.plan, outcome)
+        # It holds `_forwarded`, so this object: a cycle.
+        self._forwarding = self._task = None
         self._done(error)
 
     def _settled(self, error: BaseException) -> bool:

@@ -27,7 +27,7 @@ from octoroute.upstream.site import Site
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
 PING_NS = 15_000_000_000
-WHY = b"%b%bx-octoroute-attempts: %d\r\nx-octoroute-overhead-ms: %.3f\r\n"
+WHY = b"x-octoroute-attempts: %d\r\nx-octoroute-overhead-ms: %.3f\r\n"
 
 
 class Client(ClientSide, Protocol):
@@ -239,7 +239,8 @@ class Forwarding:
         if outcome.overhead_s < 0:
             outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9
         if self.terms.why_headers:
-            client.why = WHY % (site.why, self.plan.why, outcome.attempts, outcome.overhead_s * 1e3)
+            why = WHY % (outcome.attempts, outcome.overhead_s * 1e3)
+            client.why = b"".join((site.why, self.plan.why, why))
         elif self.plan.warnings:
             client.why = warning_line(self.plan.warnings)
         self._connection = connection

@@ -11,20 +11,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from octoroute._json import member_spans
+from octoroute._json import Splicer, Unreadable
 from octoroute.balance.endpoint import EndpointSpec
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import RequestView
 
-NAMES: Final = (b"model", b"temperature", b"max_tokens", b"stream_options")
-MODEL, TEMPERATURE, MAX_TOKENS, STREAM_OPTIONS = range(4)
 INCLUDE_USAGE: Final = b'{"include_usage":true}'
 # Only where `temperature` and `max_tokens` mean what they mean for chat.
 FILLED: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
-# A body below this is copied into one piece, which costs less than a second buffer in the write.
-JOIN_BYTES: Final = 16_384
-
-Splice = tuple[int, int, bytes]
 
 
 class RequestWriter:
@@ -38,31 +32,29 @@ class RequestWriter:
         self._fixed = b"Host: %b\r\nContent-Type: application/json\r\n%b" % (host, authorization)
         self._base = parts.path.encode()
         self._heads: dict[str, bytes] = {}
-        self._model = orjson.dumps(spec.model)
-        self._temperature = orjson.dumps(spec.temperature)
-        self._max_tokens = orjson.dumps(spec.max_tokens)
+        self._splicer = Splicer(
+            orjson.dumps(spec.model),
+            orjson.dumps(spec.temperature),
+            orjson.dumps(spec.max_tokens),
+            INCLUDE_USAGE,
+        )
 
     def pieces(self, view: RequestView, *, ask_usage: bool = False) -> Sequence[bytes | memoryview]:
         """Head and body, ready to be written one after the other. Raises InvalidRequest.
 
         `ask_usage`: the stream is to end with its token counts (usage_option.py).
         """
-        splices = self._splices(view, ask_usage)
-        body = view.body
-        length = len(body)
-        for start, end, value in splices:
-            length += len(value) - (end - start)
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._head(view.path), view.headers, length)
-        joined = length < JOIN_BYTES
-        source = body if joined else memoryview(body)
-        pieces: list[bytes | memoryview] = [head]
-        at = 0
-        for start, end, value in splices:
-            pieces.append(source[at:start])
-            pieces.append(value)
-            at = end
-        pieces.append(source[at:])
-        return (b"".join(pieces),) if joined else pieces
+        path = view.path
+        try:
+            pieces = self._splicer.splice(view.body, path in FILLED, ask_usage)
+        except Unreadable as error:
+            raise InvalidRequest(
+                f"the name {error.name!r} must be written without escapes, and once", param=error.name
+            ) from None
+        head = (self._head(path), view.headers, b"Content-Length: %d\r\n\r\n" % sum(map(len, pieces)))
+        if len(pieces) == 1:
+            return (b"".join((*head, pieces[0])),)
+        return (b"".join(head), *pieces)
 
     def get(self, path: str) -> bytes:
         """A GET for `path` below the base URL."""
@@ -78,42 +70,3 @@ class RequestWriter:
             # Paths are the server's own routes (server/app.py), so this stays small.
             head = self._heads[path] = b"POST %b%b HTTP/1.1\r\n%b" % (self._path, path.encode(), self._fixed)
         return head
-
-    def _splices(self, view: RequestView, ask_usage: bool) -> list[Splice]:
-        fields = view.fields
-        splices: list[Splice] = []
-        spans = member_spans(view.body, NAMES)
-        fill = view.path in FILLED
-        added = b""
-        if fill and fields.get("max_tokens") is None and fields.get("max_completion_tokens") is None:
-            if "max_tokens" not in fields:
-                added += b',"max_tokens":%b' % self._max_tokens
-        else:
-            spans = [span for span in spans if span[0] != MAX_TOKENS]
-        if fill and fields.get("temperature") is None:
-            if "temperature" not in fields:
-                added += b',"temperature":%b' % self._temperature
-        else:
-            spans = [span for span in spans if span[0] != TEMPERATURE]
-        if ask_usage and "stream_options" not in fields:
-            added += b',"stream_options":%b' % INCLUDE_USAGE
-        for name, start, end in spans:
-            if name == MODEL:
-                splices.append((start, end, self._model))
-            elif name == TEMPERATURE:
-                splices.append((start, end, self._temperature))
-            elif name == MAX_TOKENS:
-                splices.append((start, end, self._max_tokens))
-            elif name == STREAM_OPTIONS:
-                if ask_usage:
-                    splices.append((start, end, INCLUDE_USAGE))
-            else:
-                written = orjson.loads(view.body[start:end])
-                if written in ("model", "temperature", "max_tokens"):
-                    raise InvalidRequest(
-                        f"the name {written!r} must be written without escapes", param=written
-                    )
-        if added:
-            brace = view.body.rindex(b"}")
-            splices.append((brace, brace, added))
-        return splices

@@ -18,7 +18,7 @@ def test_the_newest_come_first_and_the_oldest_go() -> None:
         recent.add(entry(number))
     assert ids(recent) == ["r4", "r3", "r2"]
     assert ids(recent, 1) == ["r4"]
-    assert tuple(recent.latest()[0]) == FIELDS
+    assert tuple(recent.latest()[0]) == tuple(FIELDS)
 
 
 def test_none_are_kept_where_none_are_wanted() -> None:
