@@ -46,6 +46,8 @@ MANY_ENDPOINTS: Final = 1000
 
 
 def post(*, stream: bool, prompt: str = "What is six times seven?") -> bytes:
+    # The model server sends the usage, which is left out for clients that do not ask for it.
+    options = {"stream_options": {"include_usage": True}} if stream else {}
     body = json.dumps(
         {
             "model": "fast",
@@ -55,6 +57,7 @@ def post(*, stream: bool, prompt: str = "What is six times seven?") -> bytes:
             ],
             "stream": stream,
             "max_tokens": 64,
+            **options,
         }
     ).encode()
     head = (

@@ -40,7 +40,6 @@ def event(number: int) -> bytes:
     )
 
 
-LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 END_OF_STREAM: Final = (
     chunk(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m",'
@@ -120,12 +119,7 @@ class Client:
             self._until_length(body, expected)
             body, expected = b"", piece
             model.step()
-        if expected.endswith(END_OF_STREAM):
-            # The gateway may frame the end of a stream anew, so only what is in the frames must be the same.
-            body = self._until(body, LAST_CHUNK)
-            assert _payload(body) == _payload(expected), f"expected {expected[-300:]!r}, got {body[-300:]!r}"
-        else:
-            self._until_length(body, expected)
+        self._until_length(body, expected)
 
     def _until(self, seen: bytes, end: bytes) -> bytes:
         while end not in seen:
@@ -150,15 +144,6 @@ def client(port: int) -> Iterator[Client]:
         yield made
     finally:
         made.sock.close()
-
-
-def _payload(chunked: bytes) -> bytes:
-    payload = b""
-    while chunked:
-        size, _, chunked = chunked.partition(b"\r\n")
-        payload += chunked[: int(size, 16)]
-        chunked = chunked[int(size, 16) + 2 :]
-    return payload
 
 
 def _request(connection: socket.socket) -> bytes | None:
