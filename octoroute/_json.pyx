@@ -4,8 +4,8 @@ One pass over the members of the outermost object; nothing is parsed, and nothin
 already have been accepted by a JSON parser: this scanner checks no grammar, only its own bounds.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memchr, memcmp, memcpy
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.string cimport memchr, memcmp
 
 cdef enum:
     MODEL = 0
@@ -213,8 +213,8 @@ cdef int find_members(const unsigned char *p, Py_ssize_t n, Member *members, Py_
 cdef class Splicer:
     """What one endpoint wants in place of a client's values, as JSON. Built once per endpoint.
 
-    `model` always. `temperature` and `max_tokens` where the request leaves them open or `null`, the second not
-    where it has `max_completion_tokens`. `stream_options` only on demand.
+    `model` always. `temperature` and `max_tokens` where the request leaves them open or `null`, the second
+    not where it has `max_completion_tokens`. `stream_options` only on demand.
     """
 
     cdef bytes model
