@@ -62,6 +62,10 @@ sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBS
 bench-check: $(VENV)/run ## compare instructions per request and per chunk with the committed ones (needs valgrind)
 	$(PY) -m benchmarks.instructions
 
+.PHONY: bench-micro
+bench-micro: $(VENV)/run ## time selection, routing, parsing, live state and records, in nanoseconds a call
+	$(PY) -m benchmarks.micro
+
 .PHONY: bench-compare
 bench-compare: $(VENV)/run ## measure octoroute beside nginx, haproxy and what else is installed (30 minutes; ROUNDS=3)
 	$(PY) -m benchmarks.compare --rounds $(ROUNDS)
