@@ -24,10 +24,11 @@ from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import FORMATS, enabled
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
-from octoroute.snapshot import Snapshot, compile_snapshot
+from octoroute.snapshot import Snapshot, compile_snapshot, trusted_s
 from octoroute.upstream.ask import Asker
 from octoroute.upstream.forward import Client, Forwarding
 from octoroute.upstream.forwarder import Forwarder
+from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.sites import Sites
 
@@ -58,7 +59,7 @@ class Shared:
         self.started_s = time.monotonic()
         self.state = FleetState(workers=workers + spare)
         self.prefixes = PrefixIndex()
-        self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up)
+        self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up, self._loads)
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
 
@@ -74,6 +75,18 @@ class Shared:
     def _endpoints_up(self) -> Iterator[tuple[str, str, bool]]:
         for endpoint in self.snapshot.endpoints if self.snapshot else ():
             yield endpoint.spec.tier, endpoint.spec.name, endpoint.healthy
+
+    def _loads(self) -> Iterator[tuple[str, str, str, float]]:
+        if self.snapshot is None:
+            return
+        fresh = time.monotonic() - trusted_s(self.snapshot.config)
+        for endpoint in self.snapshot.endpoints:
+            names, seen = (endpoint.spec.tier, endpoint.spec.name), endpoint.seen
+            if seen["load_at"] >= fresh:
+                yield *names, "running", seen["running"]
+                yield *names, "waiting", seen["waiting"]
+                yield *names, "kv_use", seen["kv_use"]
+                yield *names, "asleep", endpoint.asleep
 
 
 class Gateway:
@@ -99,6 +112,12 @@ class Gateway:
             self.forwarder.active,
             self.registry.counter(CRASHES, "crash").inc,
         )
+        self.load_poller = LoadPoller(
+            lambda: self.snapshot,
+            self.sites,
+            self.forwarder.active,
+            self.registry.counter(CRASHES, "load_crash").inc,
+        )
         self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
@@ -120,6 +139,7 @@ class Gateway:
         self._run(self._every(TICK_SECONDS, [self.forwarder.tick, self.lines.flush]))
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
         self._run(self.prober.run())
+        self._run(self.load_poller.run())
 
     async def close(self) -> None:
         """Ends the tasks and closes every idle connection to a server."""
@@ -217,7 +237,9 @@ class Gateway:
     def _claim_probing(self) -> None:
         """One worker of all probes: the first that asks, until it no longer does."""
         if not self.draining:
-            self.prober.on_duty(self.shared.state.may_probe(time.monotonic(), PROBING_LEASE_SECONDS))
+            mine = self.shared.state.may_probe(time.monotonic(), PROBING_LEASE_SECONDS)
+            self.prober.on_duty(mine)
+            self.load_poller.on_duty(mine)
 
     def _refresh(self) -> None:
         now = time.monotonic()

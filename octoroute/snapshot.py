@@ -68,7 +68,7 @@ def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | 
                 slow_start_s=config.health.slow_start_seconds,
                 policy=policies[target.tier],
                 prefixes=prefixes,
-                trust_s=TRUSTED_INTERVALS * config.health.load_interval_seconds,
+                trust_s=trusted_s(config),
             )
             for target, group in members.items()
         },
@@ -86,6 +86,11 @@ def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | 
             if (rules := config.tiers.of(tier)).fallback
         },
     )
+
+
+def trusted_s(config: Config) -> float:
+    """How long what a server said of its load counts."""
+    return TRUSTED_INTERVALS * config.health.load_interval_seconds
 
 
 def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:

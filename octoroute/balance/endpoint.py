@@ -79,6 +79,11 @@ class Endpoint:
         return self.state.healthy(self.slot)
 
     @property
+    def asleep(self) -> bool:
+        """Whether the server says that it sleeps: it is healthy, but gets no requests."""
+        return self.state.asleep(self.slot)
+
+    @property
     def draining(self) -> bool:
         return self.state.draining(self.slot)
 

@@ -30,9 +30,24 @@ class Engine:
     changed: Callable[[], None] = lambda: None
     last_result_at: float = 0.0
     _free: asyncio.Semaphore = field(init=False)
+    _awake: asyncio.Event = field(init=False)
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.slots)
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    @property
+    def asleep(self) -> bool:
+        return not self._awake.is_set()
+
+    def sleep(self) -> None:
+        """Take requests and let them hang, as vLLM does, until `wake`."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        self._awake.set()
+        self.changed()
 
     def choices(self, asked: Asked) -> list[Choice]:
         return [
@@ -43,6 +58,7 @@ class Engine:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """A slot for as long as the block runs; first come, first served."""
+        await self._awake.wait()
         self.deferred += 1
         try:
             await self._free.acquire()

@@ -83,6 +83,7 @@ class LlamaCpp:
             return _json({"object": "list", "data": [entry]})
         if path == "/slots":
             engine.last_result_at = asyncio.get_running_loop().time()
+            engine.wake()
             if "fail_on_no_slot=1" in target and engine.processing >= engine.slots:
                 return self.error(503, "no slot available", "unavailable_error")
             slots = [
@@ -97,7 +98,7 @@ class LlamaCpp:
                     "default_generation_settings": settings,
                     "total_slots": engine.slots,
                     "model_alias": engine.model,
-                    "is_sleeping": False,
+                    "is_sleeping": engine.asleep,
                 }
             )
         if path == "/metrics":
@@ -122,6 +123,7 @@ class LlamaCpp:
             return self.error(
                 400, "the request exceeds the context size", "exceed_context_size_error", **sizes
             )
+        self._engine.wake()
         self._count += 1
         names = {"created": int(time.time()), "model": self._engine.model, "system_fingerprint": FINGERPRINT}
         names["id"] = f"chatcmpl-{self._engine.seed:08x}{self._count:024x}"

@@ -17,6 +17,11 @@ from octoroute.demo.engine import Engine
 from octoroute.demo.wire import DONE, Answer, Request, event
 
 NOTICES_GONE_S = 0.03
+# A real one has thousands of lines that nobody asks for here, 57 kB and more.
+OTHER_METRICS = "".join(
+    f'vllm:e2e_request_latency_seconds_bucket{{engine="0",le="{at}",model_name="of another engine"}} {at}.0\n'
+    for at in range(900)
+)
 OPEN_PATHS = ("/health", "/load", "/metrics", "/version")
 
 
@@ -80,13 +85,20 @@ class Vllm:
             return _json({"server_load": engine.processing + engine.deferred})
         if path == "/metrics":
             label = f'{{engine="0",model_name="{engine.model}"}}'
+            state = (
+                f'{{engine="0",model_name="{engine.model}",sleep_state="awake"}} {int(not engine.asleep)}.0'
+            )
             lines = (
                 f"vllm:num_requests_running{label} {engine.processing}.0\n"
                 f"vllm:num_requests_waiting{label} {engine.deferred}.0\n"
                 f"vllm:kv_cache_usage_perc{label} 0.0\n"
-                f'vllm:engine_sleep_state{{engine="0",model_name="{engine.model}",sleep_state="awake"}} 1.0\n'
+                f"vllm:engine_sleep_state{state}\n"
             )
-            return Answer(200, _headers("text/plain; version=0.0.4; charset=utf-8"), lines.encode())
+            return Answer(
+                200,
+                _headers("text/plain; version=0.0.4; charset=utf-8"),
+                (OTHER_METRICS + lines).encode(),
+            )
         entry = {"id": engine.model, "object": "model", "created": int(time.time()), "owned_by": "vllm"}
         return _json({"object": "list", "data": [entry | {"root": engine.model, "max_model_len": 32768}]})
 

@@ -186,6 +186,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "endpoint"),
     ),
     Metric(
+        "octoroute_endpoint_load",
+        "gauge",
+        "What the endpoint says of its load: requests running, waiting, share of the KV cache, 1 if asleep.",
+        ("tier", "endpoint", "signal"),
+    ),
+    Metric(
         "octoroute_build_info",
         "gauge",
         "Always 1; the labels say what runs.",

@@ -30,22 +30,29 @@ LABEL_CHARACTERS: Final = 80  # of one value; with them any label set of METRICS
 
 InFlight = Callable[[], Iterable[tuple[str, int]]]
 EndpointsUp = Callable[[], Iterable[tuple[str, str, bool]]]
+Loads = Callable[[], Iterable[tuple[str, str, str, float]]]
 
 
 class Registry:
     """All metrics of one gateway, shared by its workers.
 
     Asked at scrape time: `in_flight` for (tier, requests), `endpoints_up` for (tier, endpoint name, healthy)
-    of each replica. A tier or a name may come several times.
+    of each replica, `loads` for (tier, endpoint name, signal, value). Tiers and names may come several times.
     """
 
     def __init__(
-        self, workers: int, in_flight: InFlight, endpoints_up: EndpointsUp, capacity: int = CAPACITY
+        self,
+        workers: int,
+        in_flight: InFlight,
+        endpoints_up: EndpointsUp,
+        loads: Loads = tuple,
+        capacity: int = CAPACITY,
     ) -> None:
         self._cells = Cells(capacity, workers)
         self._metrics = {metric.name: metric for metric in METRICS}
         self._in_flight = in_flight
         self._endpoints_up = endpoints_up
+        self._loads = loads
         # Made first and kept: they must have room when nothing else has. Without labels it is the metric
         # itself.
         self._overflow: dict[str, Counter | Histogram] = {}
@@ -109,6 +116,7 @@ class Registry:
                 yield _histograms(metric, series)
         yield self._gauge("octoroute_in_flight", _sums(self._in_flight()))
         yield self._gauge("octoroute_endpoint_up", _shares(self._endpoints_up()))
+        yield self._gauge("octoroute_endpoint_load", _replicas(self._loads()))
         yield self._gauge("octoroute_build_info", {(__version__, platform.python_version()): 1.0})
 
     def _handle(self, name: str, kind: str, labels: tuple[str, ...]) -> Counter | Histogram:
@@ -186,3 +194,13 @@ def _shares(replicas: Iterable[tuple[str, str, bool]]) -> dict[tuple[str, ...], 
     for tier, name, up in replicas:
         ups.setdefault((tier, name), []).append(up)
     return {labels: sum(each) / len(each) for labels, each in ups.items()}
+
+
+def _replicas(values: Iterable[tuple[str, str, str, float]]) -> dict[tuple[str, ...], float]:
+    """Requests of replicas are added; of shares the highest counts."""
+    found: dict[tuple[str, ...], float] = {}
+    for *labels, value in values:
+        key = tuple(map(str, labels))
+        before = found.get(key, 0.0)
+        found[key] = before + value if key[-1] in ("running", "waiting") else max(before, value)
+    return found

@@ -60,6 +60,10 @@ class RequestWriter:
         """A GET for `path` below the base URL."""
         return b"GET %b%b HTTP/1.1\r\n%b\r\n" % (self._base, path.encode(), self._fixed)
 
+    def get_beside(self, path: str) -> bytes:
+        """A GET for a route of the server's own, which stands beside `/v1`."""
+        return b"GET %b%b HTTP/1.1\r\n%b\r\n" % (self._path, path.encode(), self._fixed)
+
     def post(self, path: str, body: bytes) -> bytes:
         """A POST of the gateway's own to a route of the OpenAI API, such as `/v1/chat/completions`."""
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._head(path), len(body), body)

@@ -28,6 +28,10 @@ def registry(workers: int = 2, capacity: int = 2048) -> Registry:
         workers,
         in_flight=lambda: [("fast", 2), ("deep", 0), ("fast", 3)],
         endpoints_up=lambda: [("fast", "qwen", True), ("fast", "qwen", False), ("deep", "llama", True)],
+        loads=lambda: [
+            *(("fast", "qwen", "running", 2.0), ("fast", "qwen", "kv_use", 0.5)),
+            *(("fast", "qwen", "running", 3.0), ("fast", "qwen", "kv_use", 0.25)),
+        ],
         capacity=capacity,
     )
 
@@ -103,6 +107,12 @@ def test_buckets_are_those_declared_and_cumulative_and_the_last_is_the_count() -
 def test_replicas_of_one_name_are_one_series_with_the_share_that_is_healthy() -> None:
     assert value(registry(), "octoroute_endpoint_up", tier="fast", endpoint="qwen") == 0.5
     assert value(registry(), "octoroute_endpoint_up", tier="deep", endpoint="llama") == 1.0
+
+
+def test_loads_of_replicas_are_added_and_of_shares_the_highest_counts() -> None:
+    labels = {"tier": "fast", "endpoint": "qwen"}
+    assert value(registry(), "octoroute_endpoint_load", signal="running", **labels) == 5
+    assert value(registry(), "octoroute_endpoint_load", signal="kv_use", **labels) == 0.5
 
 
 def test_in_flight_is_summed_by_tier() -> None:
