@@ -169,7 +169,12 @@ class ClientWire(web.RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if ahead:
             transport.resume_reading()
-            self._loop.call_soon(self.data_received, ahead)
+            self._loop.call_soon(self._go_on, ahead)
+
+    def _go_on(self, ahead: bytes) -> None:
+        # The client may have left since.
+        if self.transport is not None:
+            self.data_received(ahead)
 
     def _process_keepalive(self) -> None:
         # To aiohttp, a connection that serves an ordinary request is idle.
