@@ -97,7 +97,7 @@ class Express:
         if error is None:
             self._end(keep=client.keep_alive)
         elif isinstance(error, asyncio.CancelledError):
-            self._wire.express = None
+            self._wire.express = self._active = None
         else:
             self._refuse(error, client.request_id)
 

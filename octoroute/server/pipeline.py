@@ -114,13 +114,14 @@ class ActiveRequest:
 
     def _end(self, error: BaseException | None) -> None:
         outcome = self.outcome
-        if error is not None and self._settled(error):
-            error = None
+        told = error is not None and self._settled(error)
         outcome.duration_s = (time.monotonic_ns() - self.view.read_ns) * 1e-9
         self.gateway.record(self.view, self.plan, outcome)
-        # It holds `_forwarded`, so this object: a cycle.
+        # It holds `_forwarded`, so this object: a cycle, and the prompt in it. So does an error's traceback.
         self._forwarding = self._task = None
-        self._done(error)
+        self._done(None if told else error)
+        if isinstance(error, GatewayError):
+            error.__traceback__ = None
 
     def _settled(self, error: BaseException) -> bool:
         """Notes what went wrong; whether the client has been told already."""

@@ -5,10 +5,12 @@ shortened.
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import orjson
 import pytest
 import pytest_asyncio
@@ -16,11 +18,14 @@ import pytest_asyncio
 from octoroute.config import parse
 from octoroute.demo import CLOSE, SimulatedServer, Step
 from octoroute.demo.wire import LAST_CHUNK, chunk, head
+from octoroute.exchange import RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.app import Api
+from octoroute.server.wire import ClientWire
 from octoroute.upstream import forward
 from tests.end_to_end.conftest import StartServer
 from tests.end_to_end.fleet import fleet_config
+from tests.end_to_end.processes import until
 from tests.end_to_end.wire_client import WireClient, chat
 
 PATH = "/v1/chat/completions"
@@ -74,6 +79,31 @@ async def test_pipelined_requests_are_answered_in_their_order(near: Near) -> Non
     places = [got.lower().index(b"x-request-id: " + name) for name in (b"one", b"two", b"three", b"four")]
     assert places == sorted(places)
     assert got.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+def _alive(kind: type) -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, kind)]
+
+
+@pytest.mark.parametrize("fault", [None, "reset-before-head", "reset-mid-stream", "status-404"])
+async def test_a_request_leaves_nothing_to_the_garbage_collector(near: Near, fault: str | None) -> None:
+    """What refers to itself stays in memory until the collector's turn, prompts of megabytes too."""
+    for server in near.servers:
+        server.set_fault(fault)
+    gc.collect()
+    gc.disable()
+    try:
+        async with WireClient(near.port) as client:
+            for stream in (False, True):
+                client.post(PATH, chat(stream=stream))
+                try:
+                    await client.reply()
+                except (ConnectionError, h11.RemoteProtocolError):
+                    break
+        await until(lambda: not _alive(ClientWire))  # its end is seen a moment later
+        assert _alive(RequestView) == []
+    finally:
+        gc.enable()
 
 
 async def test_a_connection_is_kept_after_every_kind_of_answer(near: Near) -> None:
