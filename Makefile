@@ -3,6 +3,7 @@
 # Another interpreter: make PYTHON=python3.13 test. More test processes: make JOBS=8 test.
 JOBS ?= 2
 ROUNDS ?= 3
+FUZZ_SECONDS ?= 60
 USERS ?= 50
 
 VENV := .venv
@@ -58,6 +59,10 @@ coverage: $(VENV)/test ## run the tests and count the lines they reach, those of
 sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBSan
 	scripts/variant sanitize -n $(JOBS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/fuzz ## let libFuzzer look for bytes that break the compiled readers: make fuzz FUZZ_SECONDS=60
+	scripts/variant fuzz $(FUZZ_SECONDS)
+
 .PHONY: bench-check
 bench-check: $(VENV)/run ## compare instructions per request and per chunk with the committed ones (needs valgrind)
 	$(PY) -m benchmarks.instructions
@@ -104,6 +109,9 @@ $(VENV)/run: pyproject.toml setup.py $(CORES) $(VENV)/complete
 
 $(VENV)/test: pyproject.toml $(VENV)/complete | $(VENV)/run
 	@scripts/venv fill test
+
+$(VENV)/fuzz: pyproject.toml $(VENV)/complete | $(VENV)/test
+	@scripts/venv fill fuzz
 
 $(VENV)/bench: pyproject.toml $(VENV)/complete | $(VENV)/run
 	@scripts/venv fill bench

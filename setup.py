@@ -1,4 +1,4 @@
-"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD=release|coverage|sanitize."""
+"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD=release|coverage|sanitize|fuzz."""
 
 import os
 from pathlib import Path
@@ -35,6 +35,13 @@ BUILDS = {
     },
 }
 
+# As for the sanitizers, and libFuzzer learns which blocks were reached (tests/fuzz/counters.c).
+BUILDS["fuzz"] = {
+    **BUILDS["sanitize"],
+    "compile": [*BUILDS["sanitize"]["compile"], "-fsanitize-coverage=trace-pc"],
+}
+COUNTERS = ["tests/fuzz/counters.c"]
+
 name = os.environ.get("OCTOROUTE_BUILD", "release")
 if name not in BUILDS:
     raise SystemExit(f"OCTOROUTE_BUILD is {name!r}; allowed: {', '.join(BUILDS)}")
@@ -45,7 +52,7 @@ setup(
         [
             Extension(
                 f"octoroute.{path.stem}",
-                [path.as_posix()],
+                [path.as_posix(), *(COUNTERS if name == "fuzz" else [])],
                 extra_compile_args=build["compile"],
                 extra_link_args=build["link"],
                 define_macros=build["macros"],

@@ -1,4 +1,4 @@
-"""What reading bytes costs: heads, framing, spans: python -m benchmarks.micro.bench_parse [--out F]."""
+"""What reading bytes costs: heads, framing, bodies: python -m benchmarks.micro.bench_parse [--out F]."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from benchmarks.micro.measure import run
 from octoroute._framing import Framing
 from octoroute._http1 import parse_head
-from octoroute._json import member_spans
+from octoroute._json import Splicer
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nKeep-Alive: timeout=5\r\n"
@@ -17,7 +17,7 @@ EVENT = (
     b'"choices":[{"index":0,"delta":{"content":" token"},"finish_reason":null}]}\n\n'
 )
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
-NAMES = (b"model", b"stream", b"temperature", b"max_tokens")
+SPLICER = Splicer(b'"qwen3-8b"', b"0.7", b"4096", b'{"include_usage":true}')
 
 
 def body(prompt_bytes: int) -> bytes:
@@ -33,10 +33,10 @@ def cases() -> dict[str, tuple[Callable[[], object], int]]:
         "head of a stream": (lambda: parse_head(HEAD), 200_000),
         "framing, one chunk": (lambda: framing.feed(CHUNK), 500_000),
         "framing, 32 chunks in one read": (lambda: framing.feed(thirty_two), 50_000),
-        "spans, small request": (lambda: member_spans(small, NAMES), 500_000),
-        "spans, 256 KB prompt": (lambda: member_spans(large, NAMES), 20_000),
+        "splice, small request": (lambda: SPLICER.splice(small, True, False), 500_000),
+        "splice, 256 KB prompt": (lambda: SPLICER.splice(large, True, False), 20_000),
     }
 
 
 if __name__ == "__main__":
-    run("heads, framing and spans", cases())
+    run("heads, framing and bodies", cases())
