@@ -10,11 +10,11 @@ from collections.abc import Callable
 from time import time
 from typing import Final
 
+from octoroute._usage import tokens
 from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
 from octoroute.observe.recent import Recent
 from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import Entry, Format, harmless
-from octoroute.observe.usage import tokens
 
 NO_TIER: Final = "none"  # of requests that ended before they were routed
 ID_CHARACTERS: Final = 200  # in the log

@@ -51,10 +51,12 @@ class RequestWriter:
             raise InvalidRequest(
                 f"the name {error.name!r} must be written without escapes, and once", param=error.name
             ) from None
-        head = (self._head(path), view.headers, b"Content-Length: %d\r\n\r\n" % sum(map(len, pieces)))
+        begin, headers = self._heads.get(path) or self._head(path), view.headers
         if len(pieces) == 1:
-            return (b"".join((*head, pieces[0])),)
-        return (b"".join(head), *pieces)
+            body = pieces[0]
+            return (b"".join((begin, headers, b"Content-Length: %d\r\n\r\n" % len(body), body)),)
+        length = sum(map(len, pieces))
+        return (b"".join((begin, headers, b"Content-Length: %d\r\n\r\n" % length)), *pieces)
 
     def get(self, path: str) -> bytes:
         """A GET for `path` below the base URL."""

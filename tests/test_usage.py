@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octoroute.observe.usage import NONE, tokens
+from octoroute._usage import tokens
+
+NONE = (-1, -1)
 
 
 @pytest.mark.parametrize(
