@@ -25,6 +25,9 @@ class Choices:
     def flush(self, groups: Iterable[Group]) -> None:
         """Books what the groups chose."""
         for group in groups:
+            if group.policy == "weighted":
+                # Most are, and there may be a thousand.
+                continue
             for choice, count in group.take_tally().items():
                 if count:
                     self._choices[group.label, choice].add(count)
