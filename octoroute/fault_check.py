@@ -18,7 +18,8 @@ from octoroute.demo.client import Target
 from octoroute.demo.report import bad, heading, line, total
 
 MODEL = "fault-kit"
-# Short times, so that a check is over soon. Servers are never taken for unhealthy: that would hide faults.
+# Short times, so that a check is over soon. Servers are never taken for unhealthy, which would hide faults.
+# The budget lets every request be tried again, since here every one fails.
 CONFIG = """\
 [server]
 host = "{host}"
@@ -30,6 +31,9 @@ stream_idle_seconds = 2.0
 
 [health]
 failures = 1000
+
+[retry]
+budget = 1.0
 
 [routing]
 strategy = "rule"

@@ -40,6 +40,9 @@ request_timeout_seconds = 3
 [timeouts]
 stream_idle_seconds = 3.0
 
+[retry]
+budget = 1.0
+
 [health]
 interval_seconds = 1.0
 
