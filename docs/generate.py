@@ -6,6 +6,7 @@ The words about single keys stand in octoroute/config/schema.py; only the text a
 import argparse
 import sys
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from pydantic_core import PydanticUndefined
 
 from octoroute.config.describe import Path as KeyPath
 from octoroute.config.describe import kind_of, table_name, tables
-from octoroute.config.schema import Section
+from octoroute.config.section import Section
+from octoroute.config.servers import Model
+from octoroute.config.sources import Source
 from octoroute.config.wording import value_shown
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -57,8 +60,9 @@ strategy = "hybrid"
 
 - `octoroute config -o config.toml` writes a file to start from, that explains every key. See `examples/` too.
 - `octoroute check --config config.toml` tells all that is wrong with a file, or shows the servers in it.
-- Each tier needs at least one `[[models.TIER]]`. Servers of the highest priority share requests by weight,
-  the others are backups. A name may repeat inside a tier (replicas), never in two tiers.
+- Each tier needs at least one `[[models.TIER]]`, or a source that finds some ([discovery](discovery.md)).
+  Servers of the highest priority share requests by weight, the others are backups. A name may repeat inside
+  a tier (replicas), never in two tiers.
 - The names auto, fast, balanced and deep are octoroute's own, for endpoints and aliases alike.
 - A key that octoroute doesn't know is an error.
 
@@ -73,11 +77,14 @@ are told without showing it.
 NAMES: dict[KeyPath, str] = {
     ("models", "fast", 0): "`[[models.fast]]`, `[[models.balanced]]`, `[[models.deep]]`",
     ("tiers", "fast"): "`[tiers.fast]`, `[tiers.balanced]`, `[tiers.deep]`",
+    ("discovery", "dns", "fast"): "`[discovery.dns.fast]`, and so for the other tiers",
+    ("discovery", "kubernetes", "fast"): "`[discovery.kubernetes.fast]`, and so for the other tiers",
 }
 # Tables that hold nothing but the same table for each tier.
-BY_TIER = frozenset((("models",), ("tiers",)))
+BY_TIER = frozenset((("models",), ("tiers",), ("discovery", "dns"), ("discovery", "kubernetes")))
 
 
+MEANINGS_OF_A_SERVER = {field.description for field in Model.model_fields.values()}
 HEADINGS = "| key | value | default | meaning |\n| --- | --- | --- | --- |"
 
 
@@ -88,17 +95,24 @@ def page() -> str:
 
 def _has_part(path: KeyPath) -> bool:
     """The keys of the three tiers are the same: one part tells them."""
-    return bool(path) and path not in BY_TIER and not (path[:1] in BY_TIER and path[1] != "fast")
+    if not path or path == ("discovery",) or path in BY_TIER:
+        return False
+    return not any(path[: len(tiers)] == tiers and path[len(tiers)] != "fast" for tiers in BY_TIER)
 
 
 def _part(path: KeyPath, section: type[Section]) -> str:
     title = NAMES.get(path, f"`[{table_name(path)}]`")
+    text = cleandoc(section.__doc__ or "")
+    if issubclass(section, Source):
+        text += "\n\nIt takes the keys of `[[models.fast]]`, and these:"
     rows = "\n".join(_rows(section))
-    return f"\n## {title}\n\n{section.__doc__}\n\n{HEADINGS}\n{rows}\n"
+    return f"\n## {title}\n\n{text}\n\n{HEADINGS}\n{rows}\n"
 
 
 def _rows(section: type[Section]) -> Iterator[str]:
     for name, field in section.model_fields.items():
+        if issubclass(section, Source) and field.description in MEANINGS_OF_A_SERVER:
+            continue
         kind = kind_of(field)
         allowed = "a table of names" if name == "aliases" else kind.allowed
         yield f"| `{name}` | {allowed} | {_default(field)} | {field.description} |"

@@ -1,7 +1,8 @@
-"""The line between the supervisor and one worker: small messages over a pair of sockets.
+"""The line between the supervisor and one process of its own: small messages over a pair of sockets.
 
-A config travels as the descriptor of a file in memory, so that a message is always small enough to be sent
-at once. When either side ends, however it does, the other side reads the end of the line.
+A config, and whatever else is large, travels as the descriptor of a file in memory, so that a message is
+always small enough to be sent at once. When either side ends, however it does, the other side reads the end
+of the line.
 """
 
 import array
@@ -9,7 +10,7 @@ import os
 import pickle
 import socket
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -21,8 +22,19 @@ MESSAGE_BYTES: Final = 65536
 # config is used.
 # What the supervisor says: use this config; what came of the reload, or of the upgrade, that was asked for;
 # another process serves from here.
+# What the process that looks for servers says: these there are; nothing can be found out.
 Kind = Literal[
-    "ready", "retire", "ask_reload", "ask_upgrade", "applied", "apply", "reloaded", "upgraded", "hand_over"
+    "ready",
+    "retire",
+    "ask_reload",
+    "ask_upgrade",
+    "applied",
+    "apply",
+    "reloaded",
+    "upgraded",
+    "hand_over",
+    "found",
+    "lost",
 ]
 
 
@@ -58,14 +70,14 @@ class Channel:
         """False where the other side has ended, or has not read for so long that the line is full."""
         data = orjson.dumps([kind, fields])
         try:
-            if config is None:
+            if config is None and len(data) <= MESSAGE_BYTES:
                 self._sock.send(data)
             else:
                 file = os.memfd_create("octoroute-config")
                 try:
                     with open(file, "wb", closefd=False) as memory:
-                        pickle.dump(config, memory)
-                    socket.send_fds(self._sock, [data], [file])
+                        pickle.dump((fields, config), memory)
+                    socket.send_fds(self._sock, [orjson.dumps([kind, {}])], [file])
                 finally:
                     os.close(file)
         except (BlockingIOError, ConnectionError):
@@ -82,12 +94,12 @@ class Channel:
         if not data:
             return None
         kind, fields = orjson.loads(data)
-        config = None
+        config: Config | None = None
         for level, kind_of_data, content in ancillary:
             if level == socket.SOL_SOCKET and kind_of_data == socket.SCM_RIGHTS:
                 file = array.array("i", content[:size])[0]
                 with open(file, "rb") as memory:
                     memory.seek(0)
-                    # Written by the process that forked this one.
-                    config = cast(Config, pickle.load(memory))
+                    # Written by the process that forked this one, or that this one forked.
+                    fields, config = pickle.load(memory)
         return Message(kind, fields, config)

@@ -14,7 +14,7 @@ from octoroute._state import FleetState
 from octoroute.balance.group import FatalSelectionError, PrefixIndex
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
-from octoroute.exchange import Outcome, Plan, RequestView, Target
+from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
 from octoroute.observe.choices import Choices
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -160,7 +160,7 @@ class Gateway:
         _let_the_file_win(self.snapshot, snapshot)
         self.snapshot = self.shared.snapshot = snapshot
         self.recorder = self._recorder(config)
-        if (before.models, before.routing) != (config.models, config.routing):
+        if (_models(before), before.routing) != (_models(config), config.routing):
             self.asker = self._asker(config)
         if (before.models, before.health) != (config.models, config.health):
             self.prober.hurry()
@@ -272,6 +272,11 @@ def try_out(config: Config) -> None:
         Gateway(config)
     except MemoryError as error:
         raise ConfigError("models", [str(error)]) from None
+
+
+def _models(config: Config) -> set[tuple[str, str, str]]:
+    """Which models there are, by tier; how many servers have them says nothing about what they decide."""
+    return {(tier, model.name, model.model) for tier in TIERS for model in config.models.of(tier)}
 
 
 def _let_the_file_win(old: Snapshot, new: Snapshot) -> None:

@@ -1,5 +1,5 @@
 """Reloads as the supervisor does them: read the file, see that it is good, give it to all workers, tell
-whoever asked.
+whoever asked. Servers that were found (discovering.py) take the same way, without the file being read.
 
 Only the supervisor reads the file: all workers get the same config even if the file changes meanwhile, and a
 worker that is started later has it too. A file that is not good changes nothing.
@@ -7,7 +7,7 @@ worker that is started later has it too. A file that is not good changes nothing
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,6 +16,8 @@ from octoroute import logs, notify
 from octoroute.channel import Channel
 from octoroute.config import Config, load
 from octoroute.config.changes import Changes, reloaded
+from octoroute.config.found import Found, with_found
+from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
 from octoroute.gateway import try_out
 
@@ -34,8 +36,9 @@ class Worker(Protocol):
 
 @dataclass
 class Reload:
-    """A reload under way. `waiting` are the workers that do not have the config yet."""
+    """A reload under way, and why. `waiting` are the workers that do not have the config yet."""
 
+    cause: str
     generation: int
     changes: Changes
     asked: list[tuple[Worker, int]]
@@ -46,11 +49,15 @@ class Reload:
 
 
 class Reloads:
-    """`config` is the one that holds. One reload at a time; what is asked for meanwhile makes one more."""
+    """`config` is the one that holds, `file` the same without the servers that were found. One reload at a
+    time; what is asked for meanwhile makes one more.
+    """
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
-        self.config = config
+        self.file = self.config = config
+        self._found: Found = {}
+        self._moved = False
         self._generation = 0
         self._wanted = False
         self._asked: list[tuple[Worker, int]] = []
@@ -67,14 +74,25 @@ class Reloads:
         if worker is not None:
             self._asked.append((worker, number))
 
-    def begin(self, workers: Iterable[Worker]) -> None:
-        """Starts a reload if one is wanted and none is under way."""
-        if not self._wanted or self._under_way is not None:
-            return
+    def note_found(self, found: Found) -> None:
+        """Other servers were found at the sources: they are to be used."""
+        self._found = found
+        self._moved = True
+
+    def begin(self, workers: Sequence[Worker]) -> None:
+        """Starts a reload if one is wanted, or other servers were found, and none is under way."""
+        if self._wanted and self._under_way is None:
+            self._begin_with_the_file(workers)
+        if self._moved and self._under_way is None:
+            self._begin_with_what_was_found(workers)
+
+    def _begin_with_the_file(self, workers: Sequence[Worker]) -> None:
         asked, self._asked, self._wanted = self._asked, [], False
         notify.reloading()
         try:
-            config, changes = reloaded(self.config, load(self.path))
+            file = load(self.path)
+            require_extras(file.discovery, str(self.path))
+            config, changes = reloaded(self.config, with_found(file, self._found))
             # What fails here would fail in each worker.
             try_out(config)
             logs.setup(config.observability)
@@ -88,13 +106,37 @@ class Reloads:
             log.exception("reload: the config can't be used; nothing was changed")
             self._tell(asked, {"problems": ["the config can't be used; the log says why"]})
             return
-        self.config = config
-        self._generation += 1
-        self._under_way = under_way = Reload(
-            self._generation, changes, asked, time.monotonic() + APPLY_SECONDS
-        )
         for key in changes.left:
             log.warning("reload: %s has changed, but keeps its value until a restart", key)
+        self.file = file.model_copy(update={"server": config.server})
+        self._give("reload", config, changes, asked, workers)
+
+    def _begin_with_what_was_found(self, workers: Sequence[Worker]) -> None:
+        self._moved = False
+        try:
+            config, changes = reloaded(self.config, with_found(self.file, self._found))
+            if config == self.config:
+                return
+            try_out(config)
+        except Exception as error:
+            log.error("discovery: what was found can't be used, nothing was changed: %s", error)
+            return
+        self._give("discovery", config, changes, [], workers)
+
+    def _give(
+        self,
+        cause: str,
+        config: Config,
+        changes: Changes,
+        asked: list[tuple[Worker, int]],
+        workers: Sequence[Worker],
+    ) -> None:
+        self.config = config
+        self._moved = False
+        self._generation += 1
+        self._under_way = under_way = Reload(
+            cause, self._generation, changes, asked, time.monotonic() + APPLY_SECONDS
+        )
         for worker in workers:
             under_way.total += 1
             if worker.channel.send("apply", config, generation=self._generation):
@@ -125,7 +167,12 @@ class Reloads:
         under_way = self._under_way
         if under_way is not None and now >= under_way.deadline:
             for worker in under_way.waiting:
-                log.error("reload: worker %d has not taken the config within %g s", worker.pid, APPLY_SECONDS)
+                log.error(
+                    "%s: worker %d has not taken the config within %g s",
+                    under_way.cause,
+                    worker.pid,
+                    APPLY_SECONDS,
+                )
             under_way.waiting.clear()
             self._finish_if_done()
 
@@ -134,8 +181,13 @@ class Reloads:
         if done is None or done.waiting:
             return
         self._under_way = None
-        log.info("reload: %d of %d workers use the new config: %s", done.applied, done.total, done.changes)
         changes = done.changes
+        if done.total:
+            log.info(
+                "%s: %d of %d workers use the new config: %s", done.cause, done.applied, done.total, changes
+            )
+        else:
+            log.info("%s: %s", done.cause, changes)
         outcome = {
             "changed": _some(changes.keys),
             "endpoints": {

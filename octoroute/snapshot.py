@@ -53,6 +53,11 @@ def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | 
     endpoints = claim_endpoints(endpoint_specs(config), state)
     members: dict[Target, list[Endpoint]] = {Target(tier): [] for tier in TIERS}
     policies = {tier: config.tiers.of(tier).policy for tier in TIERS}
+    # What a source finds may be nothing just now: its name is known all the same.
+    sources: list[tuple[str, str, int]] = [
+        (tier, source.name, source.priority) for _, tier, source in config.discovery.sources()
+    ]
+    members |= {Target(tier, name): [] for tier, name, _ in sources}
     for endpoint in endpoints:
         members[Target(endpoint.spec.tier)].append(endpoint)
         members.setdefault(Target(endpoint.spec.tier, endpoint.spec.name), []).append(endpoint)
@@ -73,7 +78,10 @@ def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | 
             for target, group in members.items()
         },
         routing=build_table(
-            [(endpoint.spec.tier, endpoint.spec.name, endpoint.spec.priority) for endpoint in endpoints],
+            [
+                *((each.spec.tier, each.spec.name, each.spec.priority) for each in endpoints),
+                *sources,
+            ],
             strategy=routing.strategy,
             default_importance=routing.default_importance,
             router_tier=routing.router_tier,
@@ -110,6 +118,7 @@ def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:
                 api_key=model.api_key.get_secret_value(),
                 max_in_flight=model.max_in_flight,
                 tls_verify=model.tls_verify,
+                tls_server_name=model.tls_server_name,
             )
 
 

@@ -3,7 +3,7 @@
 The supervisor loads the config, opens the sockets and the shared state, forks, and waits: a worker that dies
 is replaced, SIGTERM and SIGINT end all of them, SIGHUP gives all a new config, SIGUSR2 has a new process take
 over. It runs no event loop and no thread, so that forking stays safe. What it does about a reload is in
-reloading.py, about a new process in upgrading.py and handover.py.
+reloading.py, about sources of servers in discovering.py, about a new process in upgrading.py and handover.py.
 """
 
 import logging
@@ -23,7 +23,10 @@ from typing import Final
 from octoroute import __version__, logs, notify
 from octoroute.channel import Channel, Message
 from octoroute.config import Config, load
+from octoroute.discovering import Discovering
+from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
+from octoroute.forking import SIGNALS, fork
 from octoroute.gateway import Shared, try_out
 from octoroute.handover import Predecessor, Word
 from octoroute.listen import allow_many_sockets, close_sockets, describe, open_sockets, tls_context
@@ -42,7 +45,6 @@ KILL_SECONDS: Final = 5.0
 EXIT_NOT_STARTED: Final = 1
 # With a hard limit of fewer open files the operator should know.
 FEW_FILES: Final = 4096
-SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2))
 
 
 @dataclass(eq=False)
@@ -83,6 +85,7 @@ def serve(config_path: Path) -> int:
 def _supervisor(config_path: Path, predecessor: Predecessor | None) -> "Supervisor":
     config = load(config_path)
     logs.setup(config.observability)
+    require_extras(config.discovery, str(config_path))
     tls = tls_context(config.server)
     files = allow_many_sockets()
     if files < FEW_FILES:
@@ -122,6 +125,7 @@ class Supervisor:
         # What is called when there is something to read.
         self.selector = selectors.DefaultSelector()
         self.upgrades = Upgrades(self.selector)
+        self.discovering = Discovering(self.selector, lambda: self._let_go(None))
         self.predecessor = predecessor
         self.pending: set[int] = set()
         self.code: int | None = None  # of the exit, once that is decided
@@ -136,6 +140,7 @@ class Supervisor:
         with self._signals():
             while self.code is None or self.processes:
                 if self.code is None:
+                    self.discovering.follow(self.reloads.file.discovery)
                     self._fill_places()
                 self._wait()
                 self._do_pending()
@@ -163,9 +168,17 @@ class Supervisor:
         self.kill_at = time.monotonic() + self._drain_seconds + KILL_SECONDS
         # As long as a copy is open, connections are taken into its queue and never served.
         close_sockets((place.sockets for place in self.places), kept)
+        self.discovering.stop()
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether the first workers wait for the first servers to be found."""
+        return not self.ever_ready and self.discovering.awaited
 
     def _fill_places(self) -> None:
         now = time.monotonic()
+        if self._holds_back:
+            return
         for place in self.places:
             if place.process is None and now >= place.due and self.columns:
                 self._start(place)
@@ -174,7 +187,9 @@ class Supervisor:
         """Until a signal or a message comes, or something is due."""
         due: list[float | None]
         if self.code is None:
-            due = [place.due for place in self.places if place.process is None and self.columns]
+            due = [*self.discovering.deadlines]
+            if not self._holds_back:
+                due += [place.due for place in self.places if place.process is None and self.columns]
         else:
             due = [self.kill_at]
         due += [self.reloads.deadline, self.upgrades.deadline]
@@ -189,6 +204,8 @@ class Supervisor:
             self.kill_at = None
         self.reloads.look_after(now)
         self.upgrades.look_after(now)
+        if self.code is None:
+            self.discovering.look_after(now)
 
     def _do_pending(self) -> None:
         if self.code is None and self.upgrades.taken is not None:
@@ -205,6 +222,8 @@ class Supervisor:
             self.reloads.ask()
         if signal.SIGUSR2 in pending:
             self.upgrades.ask()
+        if (found := self.discovering.take_changes()) is not None:
+            self.reloads.note_found(found)
         self.reloads.begin([process for process in self.processes.values() if not process.leaving])
         self.upgrades.begin({sock for place in self.places for sock in place.sockets})
 
@@ -228,47 +247,35 @@ class Supervisor:
         ours, theirs = Channel.pair()
         column = self.columns.pop()
         now = time.monotonic()
-        # The child must not run a handler of this process, nor lose a signal before it has its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid == 0:
+
+        def be_worker() -> int:
             ours.close()
-            self._be_worker(place, Post(column, place.sockets, self.tls, theirs))
+            self._let_go(place)
+            return run_worker(self.reloads.config, self.shared, Post(column, place.sockets, self.tls, theirs))
+
+        pid = fork(be_worker)
         theirs.close()
         process = Process(pid, column, ours, place, now)
         place.process = process
         self.processes[pid] = process
         self.selector.register(ours, selectors.EVENT_READ, partial(self._listen, process))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def _be_worker(self, place: Place, post: Post) -> None:
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            # Ctrl-C and a closed terminal reach the whole group: the supervisor decides what they mean.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGTERM})
-            self.selector.close()
-            self.upgrades.close()
-            if self.predecessor is not None:
-                self.predecessor.close()
-            # A copy here would keep the others from reading the end of their line.
-            for process in self.processes.values():
-                process.channel.close()
-            for other in self.places:
-                if other is not place and other.sockets[0].family != socket.AF_UNIX:
-                    for sock in other.sockets:
-                        sock.close()
-            code = run_worker(self.reloads.config, self.shared, post)
-        except BaseException:
-            log.exception("a worker failed")
-        finally:
-            logging.shutdown()
-            os._exit(code)
+    def _let_go(self, place: Place | None) -> None:
+        """In a new process: drops what belongs to the supervisor and to workers in other places."""
+        self.selector.close()
+        self.upgrades.close()
+        if self.predecessor is not None:
+            self.predecessor.close()
+        # A copy here would keep the others from reading the end of their line.
+        for process in self.processes.values():
+            process.channel.close()
+        self.discovering.close()
+        for other in self.places:
+            # Workers have a socket of the file system in common.
+            common = place is not None and other.sockets[0].family == socket.AF_UNIX
+            if other is not place and not common:
+                for sock in other.sockets:
+                    sock.close()
 
     def _listen(self, process: Process) -> None:
         while True:
@@ -330,6 +337,8 @@ class Supervisor:
             process = self.processes.pop(pid, None)
             if process is not None:
                 self._ended(process, code)
+            elif pid == self.discovering.pid:
+                self.discovering.ended(code)
             else:
                 self.upgrades.ended(pid, code)
 

@@ -35,6 +35,15 @@ def test_a_config_of_any_size_arrives_as_it_was() -> None:
     theirs.close()
 
 
+def test_fields_of_any_size_arrive_too() -> None:
+    addresses = [[f"10.0.{at // 256}.{at % 256}", 8080] for at in range(4096)]
+    ours, theirs = Channel.pair()
+    assert theirs.send("found", place=["dns", "fast"], addresses=addresses)
+    assert ours.receive() == Message("found", {"place": ["dns", "fast"], "addresses": addresses})
+    ours.close()
+    theirs.close()
+
+
 def test_the_end_of_one_side_is_seen_by_the_other_behind_its_last_words() -> None:
     ours, theirs = Channel.pair()
     theirs.send("retire")

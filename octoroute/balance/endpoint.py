@@ -36,6 +36,7 @@ class EndpointSpec:
     api_key: str = field(default="", repr=False)
     max_in_flight: int = 0
     tls_verify: bool = True
+    tls_server_name: str = ""
 
 
 def identity(spec: EndpointSpec, ordinal: int) -> bytes:

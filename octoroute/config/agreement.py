@@ -5,28 +5,35 @@ single keys. What a single key's rule has refused already is passed over here.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from octoroute.config.describe import Path
 from octoroute.config.problems import place, shown
 from octoroute.config.references import References, is_reference
-from octoroute.config.schema import TIERS, Model
-from octoroute.config.wording import did_you_mean
+from octoroute.config.section import TIERS
+from octoroute.config.servers import Model
+from octoroute.config.sources import Discovery, DnsSource
+from octoroute.config.wording import did_you_mean, key_path, nearest, value_shown
 
 RESERVED: Final = ("auto", *TIERS)
 
 _RESERVED_WORDS: Final = f"{', '.join(RESERVED)} are octoroute's own model names, in any case; choose another"
 
 Tree = Mapping[str, Any]
-ServerPath = tuple[str, str, int]
+# Where a server or a source stands, and its tier.
+Spot = tuple[Path, str]
 
 
 def disagreements(tree: Tree, references: References) -> list[str]:
     """One sentence per problem."""
-    servers = list(_servers(tree))
-    names = [(path, _text(server.get("name"), references)) for path, server in servers]
+    servers, sources = list(_servers(tree)), list(_sources(tree))
+    names = [(spot, _text(table.get("name"), references)) for spot, table in (*servers, *sources)]
     return [
         *_tls_halves(tree),
+        *_empty_tiers(tree, {tier for (_, tier), _ in (*servers, *sources)}),
+        *_ways_of_looking(sources, references),
         *_reserved_names(names, tree),
         *_names_in_two_tiers(names, tree),
         *_weight_totals(servers),
@@ -35,12 +42,21 @@ def disagreements(tree: Tree, references: References) -> list[str]:
     ]
 
 
-def _servers(tree: Tree) -> Iterator[tuple[ServerPath, Tree]]:
+def _servers(tree: Tree) -> Iterator[tuple[Spot, Tree]]:
     models = _table(tree.get("models"))
     for tier in TIERS:
         servers = models.get(tier)
         for position, server in enumerate(servers if isinstance(servers, list) else []):
-            yield ("models", tier, position), _table(server)
+            yield (("models", tier, position), tier), _table(server)
+
+
+def _sources(tree: Tree) -> Iterator[tuple[Spot, Tree]]:
+    discovery = _table(tree.get("discovery"))
+    for kind in Discovery.model_fields:
+        tiers = _table(discovery.get(kind))
+        for tier in TIERS:
+            if isinstance(tiers.get(tier), Mapping):
+                yield (("discovery", kind, tier), tier), tiers[tier]
 
 
 def _table(value: Any) -> Tree:
@@ -63,32 +79,69 @@ def _tls_halves(tree: Tree) -> Iterator[str]:
             yield f"server.{given} is given but server.{absent} is not; HTTPS needs both, plain HTTP none"
 
 
-def _reserved_names(names: list[tuple[ServerPath, str | None]], tree: Tree) -> Iterator[str]:
-    for path, name in names:
+def _empty_tiers(tree: Tree, filled: set[str]) -> Iterator[str]:
+    """Told where the key's own rule has nothing to say: it is absent, or an empty array."""
+    models = tree.get("models", {})
+    if not isinstance(models, Mapping) or _is_misspelt("models", tree):
+        return
+    if not models and not filled:
+        yield "models is missing; it must be a table with servers for each tier, such as [[models.fast]]"
+        return
+    for tier in TIERS:
+        if tier not in filled and models.get(tier, []) == [] and not _is_misspelt(tier, models):
+            is_ = "is missing" if tier not in models else "is empty"
+            yield (
+                f"models.{tier} {is_}; it must be an array of at least one table, each written "
+                f"[[models.{tier}]], unless [discovery] has a source for the tier"
+            )
+
+
+def _is_misspelt(key: str, table: Tree) -> bool:
+    """Whether the key is not there but one that is near: that is told already."""
+    return key not in table and any(nearest(other, (key,)) for other in table)
+
+
+def _ways_of_looking(sources: list[tuple[Spot, Tree]], references: References) -> Iterator[str]:
+    for (path, _), source in sources:
+        where = key_path(path)
+        url = _text(source.get("base_url"), references) or ""
+        if _text(source.get("records"), references) == "srv" and re.search(r":\d+/", url):
+            yield f'{where}.base_url has a port, but with records = "srv" the ports come from the records'
+        low = source.get("refresh_min_seconds", DnsSource.model_fields["refresh_min_seconds"].default)
+        high = source.get("refresh_max_seconds", DnsSource.model_fields["refresh_max_seconds"].default)
+        if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+            yield (
+                f"{where}.refresh_min_seconds is {value_shown(low)}, "
+                f"more than refresh_max_seconds, which is {value_shown(high)}"
+            )
+
+
+def _reserved_names(names: list[tuple[Spot, str | None]], tree: Tree) -> Iterator[str]:
+    for (path, _), name in names:
         if name is not None and name.casefold() in RESERVED:
             yield f"{place((*path, 'name'), tree)} is {shown((*path, 'name'), tree)}; {_RESERVED_WORDS}"
 
 
-def _names_in_two_tiers(names: list[tuple[ServerPath, str | None]], tree: Tree) -> Iterator[str]:
+def _names_in_two_tiers(names: list[tuple[Spot, str | None]], tree: Tree) -> Iterator[str]:
     """Told once for each further tier, not for each replica in it."""
-    first: dict[str, ServerPath] = {}
+    first: dict[str, Spot] = {}
     told: set[tuple[str, str]] = set()
-    for path, name in names:
+    for (path, tier), name in names:
         if not name:
             continue
-        home = first.setdefault(name, path)
-        if home[1] != path[1] and (name, path[1]) not in told:
-            told.add((name, path[1]))
+        home, home_tier = first.setdefault(name, (path, tier))
+        if home_tier != tier and (name, tier) not in told:
+            told.add((name, tier))
             yield (
                 f"{place((*path, 'name'), tree)} is {shown((*path, 'name'), tree)}, "
                 f"the name of {place(home, tree)} too; a name may repeat inside a tier, never in two tiers"
             )
 
 
-def _weight_totals(servers: list[tuple[ServerPath, Tree]]) -> Iterator[str]:
+def _weight_totals(servers: list[tuple[Spot, Tree]]) -> Iterator[str]:
     """Each weight is finite, but their sum may not be, and then no share can be told."""
     totals: dict[tuple[str, int], float] = {}
-    for (_, tier, _), server in servers:
+    for (_, tier), server in servers:
         weight = server.get("weight", Model.model_fields["weight"].default)
         priority = server.get("priority", Model.model_fields["priority"].default)
         if isinstance(priority, int):

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from octoroute.config.schema import TIERS, Config, Model, Section
+from octoroute.config.schema import Config
+from octoroute.config.section import TIERS, Section
+from octoroute.config.servers import Model
 
 # The sockets are opened before the workers are forked, and the count of workers fixes the shared memory.
 NEED_RESTART: Final = ("host", "port", "workers", "tls_cert", "tls_key")

@@ -11,7 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from octoroute.config.schema import Config, Section
+from octoroute.config.schema import Config
+from octoroute.config.section import Section
 from octoroute.config.values import Allowed
 from octoroute.config.wording import key_path
 

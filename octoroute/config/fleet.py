@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from octoroute.config.schema import TIERS, Config, Tier
+from octoroute.config.schema import Config
+from octoroute.config.section import TIERS, Tier
 from octoroute.config.wording import quoted
 
 HEADINGS: Final = ("TIER", "NAME", "MODEL", "BASE URL", "PRIORITY", "WEIGHT", "SHARE", "TIMEOUT")
@@ -11,8 +12,12 @@ RIGHT_ALIGNED: Final = frozenset({"PRIORITY", "WEIGHT", "SHARE", "TIMEOUT"})
 
 
 def fleet_table(config: Config) -> str:
-    """A line of headings and a line for each endpoint, tier by tier, the highest priority first."""
-    rows = [HEADINGS, *(row for tier in TIERS for row in _rows(config, tier))]
+    """A line of headings and a line for each endpoint, tier by tier, the highest priority first; then the
+    sources of the tier.
+    """
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for tier in TIERS:
+        rows += [*_rows(config, tier), *_sources(config, tier)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -37,6 +42,21 @@ def _rows(config: Config, tier: Tier) -> Iterator[tuple[str, ...]]:
             f"{100 * (server.weight / total):.1f} %",
             f"{config.timeout_s(tier):g} s",
         )
+
+
+def _sources(config: Config, tier: Tier) -> Iterator[tuple[str, ...]]:
+    for kind, home, source in config.discovery.sources():
+        if home == tier:
+            yield (
+                tier,
+                _printable(source.name),
+                _printable(source.model),
+                source.base_url,
+                str(source.priority),
+                f"{source.weight:g}",
+                f"by {kind}",
+                f"{config.timeout_s(tier):g} s",
+            )
 
 
 def _printable(name: str) -> str:

@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails
 
 from octoroute.config.describe import Path, kind_at, kind_of, table_name, tables
 from octoroute.config.references import is_reference
-from octoroute.config.schema import Config, Section
+from octoroute.config.schema import Config
+from octoroute.config.section import Section
+from octoroute.config.sources import Source
 from octoroute.config.values import HINT, PEM_BEGIN, UNRESOLVED
 from octoroute.config.wording import (
     MASK,
@@ -133,7 +135,12 @@ def _unknown_key_hint(path: Path) -> str:
     """A key of this table that is very near; or the tables that know the key; or one that is fairly near."""
     near = _suggestion(path, cutoff=0.8)
     if near is None:
-        homes = [_brackets(home) for home, section in tables() if home and _has_leaf(section, path[-1])]
+        homes = [
+            _brackets(home)
+            for home, section in tables()
+            # A source has all keys of a server: a server is the likelier one.
+            if home and not issubclass(section, Source) and _has_leaf(section, path[-1])
+        ]
         if homes:
             return f"; it belongs in {' or '.join(homes)}"
         near = _suggestion(path)

@@ -1,39 +1,20 @@
-"""Every section and key of the config as frozen structs: type, default, bounds and an explanation.
+"""Every section and key of the config as frozen structs: type, default, bounds and an explanation. Those of
+the servers are in servers.py and sources.py.
 
 The descriptions are the source of docs/configuration.md. Reading files and rules between keys are elsewhere.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, Strict, ValidationInfo, field_validator
+from pydantic import Field, Strict
 
-from octoroute.config.values import (
-    REFERENCE,
-    AliasTarget,
-    ApiKey,
-    BaseUrl,
-    Host,
-    Name,
-    PemPath,
-    PlainText,
-    PollInterval,
-    UrlPath,
-)
-
-Tier = Literal["fast", "balanced", "deep"]
-TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
+from octoroute.config.section import Section, Tier
+from octoroute.config.servers import Models
+from octoroute.config.sources import Discovery
+from octoroute.config.values import REFERENCE, AliasTarget, Host, PemPath, PollInterval, UrlPath
 
 MAX_TIMEOUT_S: Final = 3600
-
-
-class Section(BaseModel):
-    """What all tables have in common: unknown keys are errors, nothing is coerced, no NaN, no infinity."""
-
-    # hide_input_in_errors: a value may be a secret, and pydantic's own text must never carry one into a log.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 class Server(Section):
@@ -83,65 +64,7 @@ class Server(Section):
     )
 
 
-class Model(Section):
-    """One model server of a tier."""
-
-    name: Name = Field(
-        description="What clients may ask for. Servers of one tier may share a name: they are replicas then."
-    )
-    model: PlainText = Field(
-        default="", validate_default=True, description="What the server is asked for; empty means the name."
-    )
-    base_url: BaseUrl = Field(description="Where the server's OpenAI API is.")
-    max_tokens: int = Field(
-        ge=1, le=4_294_967_295, description="Length of answers to requests that name no max_tokens."
-    )
-    temperature: float = Field(
-        default=0.7, ge=0, le=2, description="Temperature for requests that name none."
-    )
-    weight: float = Field(
-        default=1.0, gt=0, description="Share of the tier's requests, against servers of the same priority."
-    )
-    priority: int = Field(
-        default=1, ge=0, le=255, description="The highest is tried first; lower ones are backups."
-    )
-    kind: Annotated[Literal["auto", "llama_cpp", "vllm", "sglang", "ollama", "openai"], REFERENCE] = Field(
-        default="auto", description="The server's software; auto finds out."
-    )
-    api_key: ApiKey = Field(
-        default=SecretStr(""), description="Sent to the server as a bearer token; empty sends none."
-    )
-    max_in_flight: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000,
-        description="Requests sent at the same time; 0 is what the server says, else no limit.",
-    )
-    tls_verify: bool = Field(
-        default=True, description="Whether the certificate of an https server is checked."
-    )
-
-    @field_validator("model")
-    @classmethod
-    def _model_or_name(cls, value: str, info: ValidationInfo) -> str:
-        return value or str(info.data.get("name", ""))
-
-
 TierList = Annotated[tuple[Annotated[Tier, REFERENCE], ...], Strict(False)]
-ModelServers = Annotated[tuple[Model, ...], Field(min_length=1), Strict(False)]
-
-
-class Models(Section):
-    """The servers of each tier."""
-
-    fast: ModelServers = Field(description="Small, quick models.")
-    balanced: ModelServers = Field(description="Models of middle size.")
-    deep: ModelServers = Field(description="Large, slow models.")
-
-    def of(self, tier: Tier) -> tuple[Model, ...]:
-        """The servers of a tier, in the order of the file."""
-        servers: tuple[Model, ...] = getattr(self, tier)
-        return servers
 
 
 class TierRules(Section):
@@ -293,12 +216,13 @@ class Config(Section):
     """A whole config file."""
 
     server: Server
-    models: Models
+    models: Models = Models()
     routing: Routing
     tiers: Tiers = Tiers()
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
     health: Health = Health()
+    discovery: Discovery = Discovery()
     observability: Observability = Observability()
 
     def timeout_s(self, tier: Tier) -> float:

@@ -125,6 +125,43 @@ def _base_url(value: str) -> str:
     raise refuse("add /v1 at the end")
 
 
+def _source_url(value: str) -> str:
+    value = _base_url(value)
+    try:
+        ipaddress.ip_address(urlsplit(value).hostname or "")
+    except ValueError:
+        return value
+    raise refuse("its host is an address; a server that is known belongs in [[models.TIER]]")
+
+
+def _host_name(value: str) -> str:
+    if value and not _is_host(value):
+        raise refuse()
+    return value
+
+
+def _resolver(value: str) -> str:
+    """An address, with a port if need be: `10.0.0.10`, `10.0.0.10:53`, `fd00::10`, `[fd00::10]:53`."""
+    if value:
+        try:
+            split_resolver(value)
+        except ValueError:
+            raise refuse() from None
+    return value
+
+
+def split_resolver(text: str) -> tuple[str, int]:
+    """Address and port of a name server. Raises ValueError."""
+    host, port = text, "53"
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]:")
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{port!r} is not a port")
+    return str(ipaddress.ip_address(host)), int(port)
+
+
 def _api_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     # It travels in a header: a line break in it would be a header of its own.
@@ -136,6 +173,10 @@ def _api_key(value: SecretStr) -> SecretStr:
 def _pem_path(value: str, info: ValidationInfo) -> str:
     if PEM_BEGIN in value:
         raise refuse("this is the text of a PEM file; write its path")
+    return _readable_path(value, info)
+
+
+def _readable_path(value: str, info: ValidationInfo) -> str:
     if not _is_plain(value):
         raise refuse()
     if not value or not isinstance(info.context, References):
@@ -179,8 +220,24 @@ BaseUrl = Annotated[
     AfterValidator(_base_url),
     Allowed("an http or https URL that ends with /v1, such as http://localhost:8080/v1"),
 ]
+SourceUrl = Annotated[
+    str,
+    REFERENCE,
+    AfterValidator(_source_url),
+    Allowed("an http or https URL whose host is a name, and that ends with /v1"),
+]
+TlsServerName = Annotated[str, REFERENCE, AfterValidator(_host_name), Allowed("a host name, or empty")]
+Resolver = Annotated[
+    str,
+    REFERENCE,
+    AfterValidator(_resolver),
+    Allowed("an IP address, with a port if it is not 53, or empty"),
+]
 ApiKey = Annotated[SecretStr, REFERENCE, AfterValidator(_api_key), Allowed("one line of ASCII text")]
 PemPath = Annotated[str, REFERENCE, AfterValidator(_pem_path), Allowed("the path of a PEM file, or empty")]
+ReadablePath = Annotated[
+    str, REFERENCE, AfterValidator(_readable_path), Allowed("the path of a file, or empty")
+]
 UrlPath = Annotated[
     str, REFERENCE, AfterValidator(_url_path), Allowed("a path that begins with / and has no spaces")
 ]

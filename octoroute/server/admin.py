@@ -19,7 +19,7 @@ MODEL_PREFIX: Final = "/v1/models/"
 
 async def models(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
     """GET /v1/models"""
-    names = [endpoint.spec.name for endpoint in gateway.snapshot.endpoints]
+    names = gateway.snapshot.routing.models[len(WORDS) :]
     return json_response(model_list(TIERS, names), request_id)
 
 

@@ -32,7 +32,14 @@ class Pool:
     """`take` an idle connection or `connect` a new one; `give` it back; `expire` now and then."""
 
     def __init__(
-        self, base_url: str, outbox: Outbox, *, tls_verify: bool, connect_s: float, clock: Clock
+        self,
+        base_url: str,
+        outbox: Outbox,
+        *,
+        tls_verify: bool,
+        tls_server_name: str = "",
+        connect_s: float,
+        clock: Clock,
     ) -> None:
         parts = urlsplit(base_url)
         self.label = base_url
@@ -40,6 +47,7 @@ class Pool:
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = _tls(tls_verify) if parts.scheme == "https" else None
+        self.server_name = (tls_server_name or self.host) if self.tls else None
         self.connect_s = connect_s
         self.clock = clock
         self.idle: list[Connection] = []
@@ -83,7 +91,7 @@ class Pool:
                     self.host,
                     self.port,
                     ssl=self.tls,
-                    server_hostname=self.host if self.tls else None,
+                    server_hostname=self.server_name,
                 )
         except TimeoutError:
             raise UpstreamTimeout(

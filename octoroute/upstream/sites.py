@@ -20,8 +20,9 @@ from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.site import Site
 from octoroute.upstream.usage_option import UsageOption
 
-# What must be equal for two endpoints to share connections: base URL, tls_verify, connect_seconds.
-_Address = tuple[str, bool, float]
+# What must be equal for two endpoints to share connections: base URL, tls_verify, tls_server_name,
+# connect_seconds.
+_Address = tuple[str, bool, str, float]
 
 if TYPE_CHECKING:
     _Sites = WeakKeyDictionary[Endpoint, Site]
@@ -45,7 +46,7 @@ class Sites(_Sites):
         sites: list[tuple[Endpoint, Site]] = []
         for endpoint in snapshot.endpoints:
             spec = endpoint.spec
-            address = (spec.base_url, spec.tls_verify, connect_s)
+            address = (spec.base_url, spec.tls_verify, spec.tls_server_name, connect_s)
             pool = pools.get(address) or self._pools.get(address) or self._pool(*address)
             pools[address] = pool
             usage = UsageOption(spec.kind, pool, wanted=wanted)
@@ -67,8 +68,15 @@ class Sites(_Sites):
         for pool in self._pools.values():
             pool.close()
 
-    def _pool(self, base_url: str, tls_verify: bool, connect_s: float) -> Pool:
-        return Pool(base_url, self._outbox, tls_verify=tls_verify, connect_s=connect_s, clock=time.monotonic)
+    def _pool(self, base_url: str, tls_verify: bool, tls_server_name: str, connect_s: float) -> Pool:
+        return Pool(
+            base_url,
+            self._outbox,
+            tls_verify=tls_verify,
+            tls_server_name=tls_server_name,
+            connect_s=connect_s,
+            clock=time.monotonic,
+        )
 
 
 def _why(spec: EndpointSpec) -> bytes:

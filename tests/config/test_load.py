@@ -64,8 +64,8 @@ def test_all_problems_are_told_at_once_each_with_the_file() -> None:
         parse('[server]\nhost = "::"\nport = "1"\n[routing]\nstrategy = "tool"', source="it.toml")
     assert [line.split(" is ")[0] for line in str(caught.value).splitlines()] == [
         "it.toml: server.port",
-        "it.toml: models",
         "it.toml: routing.strategy",
+        "it.toml: models",
     ]
 
 
@@ -97,14 +97,15 @@ def test_the_template_is_a_valid_config() -> None:
 
 
 def test_what_the_template_comments_out_is_the_default() -> None:
-    """With every comment that is a key made a key, only the alias and the api_key are new."""
+    """With every comment that is a key made a key, only the alias, the api_key and the sources are new."""
     full = re.sub(r'^# ("?[a-z][a-z0-9_-]*"? = )', r"\1", template(), flags=re.MULTILINE)
     plain, made = parse(template()), parse(full, environ={"FAST_SERVER_KEY": "sk-1"})
     assert dict(made.routing.aliases) == {"gpt-4o": "deep"}
     assert made.models.fast[0].api_key.get_secret_value() == "sk-1"
+    assert [where for *where, _ in made.discovery.sources()] == [["dns", "fast"], ["kubernetes", "fast"]]
     dumped, expected = made.model_dump(), plain.model_dump()
     for tree in (dumped, expected):
-        del tree["models"]["fast"][0]["api_key"], tree["routing"]["aliases"]
+        del tree["models"]["fast"][0]["api_key"], tree["routing"]["aliases"], tree["discovery"]
     assert dumped == expected
 
 

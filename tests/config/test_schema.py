@@ -176,7 +176,8 @@ def test_a_required_key_is_missed(path: str) -> None:
 
 def test_an_empty_tier_is_refused() -> None:
     assert problem(("models.deep", [])) == (
-        "models.deep is empty; it must be an array of at least one table, each written [[models.deep]]"
+        "models.deep is empty; it must be an array of at least one table, each written [[models.deep]], "
+        "unless [discovery] has a source for the tier"
     )
 
 
@@ -300,6 +301,7 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     elsewhere = {"server.host", "server.tls_cert", "server.tls_key", "health.path", "routing.aliases"}
     elsewhere.add("tiers.fast.fallback")
     elsewhere |= {f"models.fast.0.{key}" for key in ("name", "model", "base_url", "weight", "api_key")}
+    elsewhere |= {"models.fast.0.tls_server_name", "discovery.dns", "discovery.kubernetes"}
     elsewhere |= {f"routing.router_timeouts.{tier}" for tier in TIERS}
     made = build(sample()).model_dump()
     keys = {

@@ -29,7 +29,8 @@ class Endpoint:
     keys: dict[str, Any] = field(default_factory=dict)
 
 
-Tier = Iterable[SimulatedServer | Endpoint]
+# None is no server at all, which is fine where a source finds some.
+Tier = Iterable[SimulatedServer | Endpoint] | None
 
 
 def endpoint(server: SimulatedServer, **keys: Any) -> Endpoint:
@@ -47,6 +48,8 @@ def fleet_config(fast: Tier, balanced: Tier = (), deep: Tier = (), **sections: M
     lines = [_table("server", own), _table("routing", routing)]
     lines += [_table(name, keys) for name, keys in sections.items() if name not in ("server", "routing")]
     for tier, members in (("fast", fast), ("balanced", balanced), ("deep", deep)):
+        if members is None:
+            continue
         entries = [one if isinstance(one, Endpoint) else Endpoint(one) for one in members]
         if not entries:
             nobody = {"name": f"nobody-{tier}", "base_url": "http://127.0.0.1:9/v1", "max_tokens": 64}
