@@ -115,6 +115,11 @@ class Outcome:
     endpoint: str = ""
     attempts: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)  # (endpoint, why) of attempts in vain
+    hedge: str = ""  # what came of a second attempt beside the first, or why there was none when it was due
+    beside: tuple[str, str] = (
+        "",
+        "",
+    )  # its endpoint, or the one that it outpaced, and why that gave no answer
     unretried: str = ""  # why the last attempt was in vain, where the retry budget allowed no other
     ttft_s: float = -1.0
     overhead_s: float = -1.0

@@ -27,6 +27,8 @@ class Terms:
     idle_ns: int  # longest silence inside a stream
     backoff_s: float
     retry_budget: float  # retries, as a share of requests
+    hedge_s: float | None  # after which a stream without an event is late; 0: as learnt, None: never
+    hedge_budget: float  # hedges, as a share of requests
     failures: int  # consecutive, then an endpoint is unhealthy
     retry_after_s: int  # what a client is told when no endpoint is healthy
     why_headers: bool  # whether answers say how they came about
@@ -129,6 +131,8 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         idle_ns=int(config.timeouts.stream_idle_seconds * 1e9),
         backoff_s=config.retry.backoff_seconds,
         retry_budget=config.retry.budget,
+        hedge_s={"off": None, "p95": 0.0}.get(config.recovery.hedge, config.recovery.hedge),
+        hedge_budget=config.recovery.hedge_budget,
         failures=config.health.failures,
         retry_after_s=max(1, round(config.health.interval_seconds)),
         why_headers=config.server.why_headers,

@@ -12,7 +12,7 @@ from pydantic import Field, Strict
 from octoroute.config.section import Section, Tier
 from octoroute.config.servers import Models
 from octoroute.config.sources import Discovery
-from octoroute.config.values import REFERENCE, AliasTarget, Host, PemPath, PollInterval, UrlPath
+from octoroute.config.values import REFERENCE, AliasTarget, HedgeDelay, Host, PemPath, PollInterval, UrlPath
 
 MAX_TIMEOUT_S: Final = 3600
 
@@ -173,6 +173,19 @@ class Retry(Section):
     )
 
 
+class Recovery(Section):
+    """What happens to a stream whose server is late or fails."""
+
+    hedge: HedgeDelay = Field(
+        default="off",
+        description="When a second server is asked too, if the first has sent no event by then: off, seconds,"
+        " or p95, what one in twenty takes longer than.",
+    )
+    hedge_budget: float = Field(
+        default=0.02, ge=0, le=1, description="Share of a tier's streams that may be sent to a second server."
+    )
+
+
 class Health(Section):
     """How the gateway finds out which servers work."""
 
@@ -221,6 +234,7 @@ class Config(Section):
     tiers: Tiers = Tiers()
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
+    recovery: Recovery = Recovery()
     health: Health = Health()
     discovery: Discovery = Discovery()
     observability: Observability = Observability()

@@ -199,6 +199,14 @@ def _url_path(value: str) -> str:
     return value
 
 
+def _hedge(value: object) -> object:
+    if value in ("off", "p95"):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 300:
+        raise refuse()
+    return float(value)
+
+
 def _zero_or_a_second(value: float) -> float:
     if 0 < value < 1:
         # llama.cpp takes each poll for a result, and so never notices clients that left if polled more often.
@@ -240,6 +248,9 @@ ReadablePath = Annotated[
 ]
 UrlPath = Annotated[
     str, REFERENCE, AfterValidator(_url_path), Allowed("a path that begins with / and has no spaces")
+]
+HedgeDelay = Annotated[
+    Any, REFERENCE, AfterValidator(_hedge), Allowed('"off", "p95" or a number from 0.01 to 300')
 ]
 PollInterval = Annotated[
     float, AfterValidator(_zero_or_a_second), Allowed("0 (off) or a number from 1 to 3600")

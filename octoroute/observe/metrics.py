@@ -123,6 +123,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "reason"),
     ),
     Metric(
+        "octoroute_hedges_total",
+        "counter",
+        "Streams that were late, by what came of asking a second endpoint, or why it was not asked.",
+        ("tier", "outcome"),
+    ),
+    Metric(
         "octoroute_fallbacks_total",
         "counter",
         "Times that a tier could not answer and another one was tried (to).",

@@ -69,6 +69,7 @@ class Recorder:
         self._attempts = registry.bound("octoroute_upstream_requests_total")
         self._retries = registry.bound("octoroute_retries_total")
         self._unretried = registry.bound("octoroute_retries_refused_total")
+        self._hedges = registry.bound("octoroute_hedges_total")
         self._broken = registry.bound("octoroute_mid_stream_failures_total")
         self._failures = registry.counter("octoroute_metrics_recording_failures_total", "record")
 
@@ -115,6 +116,10 @@ class Recorder:
             tier.completion_tokens.add(outcome.completion_tokens)
         if outcome.failures:
             self._count_failures(name, outcome)
+        if outcome.hedge:
+            self._hedges[name, outcome.hedge].inc()
+            if outcome.beside[0]:
+                self._attempts[(name, *outcome.beside)].inc()
         if len(outcome.failures) < outcome.attempts:
             self._attempts[name, outcome.endpoint, ended].inc()
             if ended == "broken":

@@ -23,6 +23,7 @@ from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
 from octoroute.upstream.failure import Failure, failed, no_stream, refused, timed_out
 from octoroute.upstream.forwarder import Forwarder
+from octoroute.upstream.hedge import Hedge, may_hedge
 from octoroute.upstream.site import Site
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
@@ -74,6 +75,7 @@ class Forwarding:
         "failure",
         "forwarder",
         "group",
+        "hedge",
         "outcome",
         "plan",
         "sites",
@@ -108,6 +110,7 @@ class Forwarding:
         self.tried: list[Endpoint] = []
         self.struck: set[Endpoint] = set()
         self.failure: Failure | None = None
+        self.hedge: Hedge | None = None
         self._done = done
         # Of the attempt under way. It has begun where there is a lease, and is sent where there is a
         # connection. `_stale`: it needs a new one, because the idle one was dead or the request is another.
@@ -235,17 +238,10 @@ class Forwarding:
         return self._ended(await future)
 
     def _ask(self, connection: Connection, promise: Promise) -> None:
-        view, outcome, client, site = self.view, self.outcome, self.client, self._site
+        view, outcome, client = self.view, self.outcome, self.client
         if outcome.overhead_s < 0:
             outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9
-        if self.terms.why_headers:
-            why = WHY % (outcome.attempts, outcome.overhead_s * 1e3)
-            client.why = b"".join((site.why, self.plan.why, why))
-        elif self.plan.warnings:
-            client.why = warning_line(self.plan.warnings)
-        self._connection = connection
-        self.forwarder.active[connection] = self.tried[-1]
-        client.attach(connection)
+        self._watch(connection)
         connection.ask(
             self._request,
             client,
@@ -256,6 +252,20 @@ class Forwarding:
         )
         if self._asks_usage:
             connection.leave_out_usage()
+        if self.terms.hedge_s is not None and outcome.attempts == 1 and may_hedge(view):
+            self.hedge = Hedge(self, connection, self.forwarder.hedging[self.plan.target.tier])
+
+    def _watch(self, connection: Connection) -> None:
+        """The answer comes from there."""
+        outcome, client, site = self.outcome, self.client, self._site
+        if self.terms.why_headers:
+            why = WHY % (outcome.attempts, outcome.overhead_s * 1e3)
+            client.why = b"".join((site.why, self.plan.why, why))
+        elif self.plan.warnings:
+            client.why = warning_line(self.plan.warnings)
+        self._connection = connection
+        self.forwarder.active[connection] = self.tried[-1]
+        client.attach(connection)
 
     def _ended(self, verdict: Verdict) -> bool:
         """What follows from an attempt's end: whether the request is over. Raises what it is over with."""
@@ -284,6 +294,9 @@ class Forwarding:
 
     def _leave(self, connection: Connection) -> None:
         """Lets go of a connection: back to its pool, or closed."""
+        if self.hedge is not None:
+            self.hedge.end(connection)
+            self.hedge = None
         self._connection = None
         self.client.attach(None)
         del self.forwarder.active[connection]

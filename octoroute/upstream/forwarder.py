@@ -9,6 +9,7 @@ from octoroute.balance.endpoint import Endpoint
 from octoroute.balance.retry_budget import RetryBudget
 from octoroute.exchange import TIERS
 from octoroute.upstream.connection import Connection
+from octoroute.upstream.hedge import Hedging
 from octoroute.upstream.outbox import Outbox
 
 
@@ -19,6 +20,7 @@ class Forwarder:
         self.outbox = Outbox()
         self.active: dict[Connection, Endpoint] = {}
         self.budgets = {tier: RetryBudget() for tier in TIERS}
+        self.hedging = {tier: Hedging() for tier in TIERS}
 
     def mark(self) -> None:
         """Moves the windows of the retry budgets on; about once a second."""

@@ -31,6 +31,7 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("retry.attempts", 1, 100, "a whole number from 1 to 100"),
     ("retry.backoff_seconds", 0.0, 30.0, "a number from 0 to 30"),
     ("retry.budget", 0.0, 100.0, "a number from 0 to 100"),
+    ("recovery.hedge_budget", 0.0, 1.0, "a number from 0 to 1"),
     ("health.interval_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
     ("health.timeout_seconds", 0.1, 300.0, "a number from 0.1 to 300"),
     ("health.failures", 1, 1000, "a whole number from 1 to 1000"),
@@ -299,7 +300,7 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     """A key that is added to the schema and to no list here is noticed."""
     listed = {row[0] for row in RANGES} | {row[0] for row in CHOICES} | set(SWITCHES)
     elsewhere = {"server.host", "server.tls_cert", "server.tls_key", "health.path", "routing.aliases"}
-    elsewhere.add("tiers.fast.fallback")
+    elsewhere |= {"tiers.fast.fallback", "recovery.hedge"}
     elsewhere |= {f"models.fast.0.{key}" for key in ("name", "model", "base_url", "weight", "api_key")}
     elsewhere |= {"models.fast.0.tls_server_name", "discovery.dns", "discovery.kubernetes"}
     elsewhere |= {f"routing.router_timeouts.{tier}" for tier in TIERS}

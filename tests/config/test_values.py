@@ -1,5 +1,7 @@
 """Hosts, URLs, keys and paths: what is taken, what is refused, and the hint that comes with it."""
 
+import math
+
 import pytest
 
 from tests.config.sample import config, problem, problems_of, sample
@@ -182,3 +184,13 @@ def test_the_text_of_a_certificate_is_not_its_path_and_is_not_shown() -> None:
         'server.tls_cert is "***"',
         'server.tls_key is "a\\nb"',
     ]
+
+
+@pytest.mark.parametrize("value", ["off", "p95", 0.01, 1, 300.0])
+def test_a_hedge_is_a_word_or_seconds(value: object) -> None:
+    assert config(("recovery.hedge", value)).recovery.hedge == value
+
+
+@pytest.mark.parametrize("value", ["on", "P95", "1.5", 0, 0.009, 301, True, [], math.nan])
+def test_a_wrong_hedge_is_refused(value: object) -> None:
+    assert 'it must be "off", "p95" or a number from 0.01 to 300' in problem(("recovery.hedge", value))
