@@ -14,7 +14,7 @@ from typing import Final
 
 from octoroute import __version__
 from octoroute.errors import ConfigError
-from octoroute.exchange import IMPORTANCES, TASK_TYPES
+from octoroute.exchange import IMPORTANCES, TASK_TYPES, TIERS
 
 DEFAULT_CONFIG: Final = Path("config.toml")
 KIT_ADDRESSES: Final = (("127.0.0.1", 18101), ("127.0.0.1", 18102))
@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("request", type=Path, metavar="REQUEST", help="its body, a JSON file; - is stdin")
     explain.add_argument("--importance", choices=IMPORTANCES, help="as the header X-Octoroute-Importance")
     explain.add_argument("--task-type", choices=TASK_TYPES, help="as the header X-Octoroute-Task-Type")
+    doctor = add("doctor", "ask model servers what they support, and write the config for them")
+    doctor.add_argument("urls", nargs="*", metavar="URL", help="a server (default: those of the config)")
+    doctor.add_argument("--tier", choices=TIERS, default="fast", help="in the config written for a URL")
+    doctor.add_argument(
+        "--api-key", default="", metavar="env:NAME", help="the key of the servers at URLs; file:PATH too"
+    )
     add("reload", "have the running gateway read its config again")
     add("upgrade", "have a new process of the installed program take over from the running gateway")
     demo = add("demo", "run the gateway with simulated model servers; needs no config")
@@ -275,6 +281,13 @@ def _explain(arguments: argparse.Namespace) -> int:
     return _say(explain_file(arguments.request, arguments.config, arguments.importance, arguments.task_type))
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from octoroute.doctor import run
+
+    text, code = run(arguments.urls, config=arguments.config, tier=arguments.tier, api_key=arguments.api_key)
+    return _say(text, code)
+
+
 def _reload(arguments: argparse.Namespace) -> int:
     from octoroute.admin_request import request_reload
 
@@ -292,6 +305,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "config": _config,
     "check": _check,
     "explain": _explain,
+    "doctor": _doctor,
     "reload": _reload,
     "upgrade": _upgrade,
     "demo": _demo,
