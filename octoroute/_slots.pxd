@@ -1,7 +1,7 @@
 """The shared table of endpoints: layout, robust mutexes, atomic reads and writes, repair of a slot.
 
-Inline C: `_state.pyx` changes the table, `_pick.pyx` reads loads. Plain data without pointers: several
-processes see this memory.
+Inline C: `_state.pyx` changes the table, `_pick.pyx` reads loads, `_limits.pyx` has its mutexes and
+atomics from here. Plain data without pointers: several processes see this memory.
 """
 
 from libc.math cimport INFINITY

@@ -1,0 +1,325 @@
+"""What each tenant used in the last minute and has in flight, in anonymous shared memory mapped before the fork.
+
+Owns: the table of slots (one per tenant), their moving windows of requests and tokens, the counts in flight.
+Must not: know what a limit is for, or keep one: limits are arguments, so that a reload changes them at once.
+
+A slot changes under its robust mutex: the kernel frees it when its holder dies, the next to lock it repairs.
+A worker's own column of counts is the truth; the total follows from the columns.
+"""
+
+from mmap import mmap
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from octoroute._slots cimport init_mutex, load8, load32, lock, pthread_mutex_t, store8, store32, unlock
+from octoroute._windows cimport Window, advance, correct, free_in, recount, take
+
+cdef extern from *:
+    """
+    typedef struct {
+        pthread_mutex_t mutex;
+        unsigned char digest[16];
+        octo_window requests, tokens;
+        uint64_t changes;
+        uint32_t in_flight;
+        uint8_t used;
+    } __attribute__((aligned(64))) octo_tenant;
+    typedef struct { pthread_mutex_t mutex; } __attribute__((aligned(64))) octo_tenants;
+    """
+    ctypedef struct Slot "octo_tenant":
+        pthread_mutex_t mutex
+        uint8_t digest[16]
+        Window requests, tokens
+        uint64_t changes             # of in_flight
+        uint32_t in_flight
+        uint8_t used
+    ctypedef struct Table "octo_tenants":
+        pthread_mutex_t mutex
+
+ADMITTED = 0
+REQUESTS = 1
+IN_FLIGHT = 2
+
+
+@cython.final
+cdef class LimitTable:
+    """A table of `slots` tenants for `workers` processes. `worker` says which column this process writes.
+
+    Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share. A limit is 1 or more.
+    A slot that was never claimed raises IndexError.
+    """
+
+    cdef readonly int32_t slots
+    cdef readonly int32_t workers
+    cdef int32_t _worker
+    cdef Py_buffer _view
+    cdef Table *_table
+    cdef Slot *_slot
+    cdef uint32_t *_in_flight        # [worker][slot]
+    cdef uint32_t *_claims           # [worker][slot]: how many owners the slot has in that process
+
+    def __cinit__(self, slots=16384, workers=1):
+        if slots < 1 or workers < 1:
+            raise ValueError("a table of limits needs at least one slot and one worker")
+        columns_at = sizeof(Table) + slots * sizeof(Slot)
+        memory = mmap(-1, columns_at + 2 * workers * slots * sizeof(uint32_t))
+        PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
+        self.slots = slots
+        self.workers = workers
+        self._table = <Table *>self._view.buf
+        self._slot = <Slot *>(self._table + 1)
+        self._in_flight = <uint32_t *>(<uint8_t *>self._view.buf + <size_t>columns_at)
+        self._claims = self._in_flight + <size_t>(workers * slots)
+        if init_mutex(&self._table.mutex) != 0:
+            raise OSError("this system has no robust process-shared mutexes")
+
+    def __dealloc__(self):
+        if self._view.buf != NULL:
+            PyBuffer_Release(&self._view)
+
+    @property
+    def worker(self):
+        return self._worker
+
+    @worker.setter
+    def worker(self, int worker):
+        if not 0 <= worker < self.workers:
+            raise ValueError(f"worker {worker} of {self.workers}")
+        self._worker = worker
+
+    cdef Slot *_at(self, int32_t slot) except NULL:
+        if not 0 <= slot < self.slots or not load8(&self._slot[slot].used):
+            raise IndexError(f"slot {slot} is not in use")
+        return &self._slot[slot]
+
+    cdef Slot *_enter(self, int32_t slot) noexcept:
+        """Lock a slot; where its last holder died inside, make sums and total agree with their parts again."""
+        cdef Slot *entry = &self._slot[slot]
+        cdef int32_t worker
+        cdef uint32_t total = 0
+        if lock(&entry.mutex):
+            for worker in range(self.workers):
+                total += self._in_flight[worker * self.slots + slot]
+            store32(&entry.in_flight, total)
+            entry.changes += 1
+            recount(&entry.requests)
+            recount(&entry.tokens)
+        return entry
+
+    cdef bint _has_owner(self, int32_t slot) noexcept:
+        cdef int32_t worker
+        for worker in range(self.workers):
+            if load32(&self._claims[worker * self.slots + slot]):
+                return True
+        return False
+
+    cdef void _take(self, int32_t slot, const uint8_t *digest) noexcept:
+        cdef Slot *entry = &self._slot[slot]
+        if not entry.used:
+            init_mutex(&entry.mutex)
+        if not entry.used or memcmp(entry.digest, digest, 16) != 0:
+            self._enter(slot)
+            memset(&entry.requests, 0, sizeof(Window))
+            memset(&entry.tokens, 0, sizeof(Window))
+            memcpy(entry.digest, digest, 16)
+            unlock(&entry.mutex)
+            store8(&entry.used, 1)
+        self._claims[self._worker * self.slots + slot] += 1
+
+    def claim(self, bytes digest):
+        """The slot of a 16-byte identity: the one that has it, with what it used, else a fresh one.
+
+        MemoryError when the table is full. Each claim of a process is given back by one `release_slot` in it.
+        """
+        cdef const uint8_t *key = digest
+        cdef int32_t slot = int.from_bytes(digest, "little") % self.slots, found = -1
+        cdef Slot *entry
+        if len(digest) != 16:
+            raise ValueError(f"a digest has 16 bytes, not {len(digest)}")
+        lock(&self._table.mutex)       # nothing to repair: what a dead one left half-made has no owner
+        for _ in range(self.slots):
+            entry = &self._slot[slot]
+            if entry.used and memcmp(entry.digest, key, 16) == 0:
+                found = slot
+                break
+            if found < 0 and entry.in_flight == 0 and not self._has_owner(slot):
+                found = slot
+            if not entry.used:
+                break
+            slot = (slot + 1) % self.slots
+        if found >= 0:
+            self._take(found, key)
+        unlock(&self._table.mutex)
+        if found < 0:
+            raise MemoryError(f"all {self.slots} slots for tenants are in use")
+        return found
+
+    def release_slot(self, int32_t slot):
+        """Give back one claim of this process. Unclaimed and idle, a slot is free for the next new tenant."""
+        cdef uint32_t *claims
+        self._at(slot)
+        claims = &self._claims[self._worker * self.slots + slot]
+        lock(&self._table.mutex)
+        claims[0] -= claims[0] > 0
+        unlock(&self._table.mutex)
+
+    def reclaim(self, int32_t worker):
+        """After a worker's end, before another has its number: give its claims and requests back (count)."""
+        cdef uint32_t *column
+        cdef Slot *entry
+        cdef int32_t slot
+        cdef uint64_t reclaimed = 0
+        if not 0 <= worker < self.workers:
+            raise ValueError(f"worker {worker} of {self.workers}")
+        lock(&self._table.mutex)
+        for slot in range(self.slots):
+            if self._slot[slot].used:
+                entry = self._enter(slot)
+                column = &self._in_flight[worker * self.slots + slot]
+                reclaimed += column[0]
+                store32(&entry.in_flight, entry.in_flight - column[0])
+                column[0] = 0
+                entry.changes += 1
+                unlock(&entry.mutex)
+                self._claims[worker * self.slots + slot] = 0
+        unlock(&self._table.mutex)
+        return reclaimed
+
+    def in_flight(self, int32_t slot):
+        """(changes, requests in flight), both of one moment: of two, the one with more changes is newer."""
+        cdef Slot *entry
+        cdef uint64_t changes
+        cdef uint32_t count
+        self._at(slot)
+        entry = self._enter(slot)
+        changes, count = entry.changes, entry.in_flight
+        unlock(&entry.mutex)
+        return changes, count
+
+    def requests(self, int32_t slot, double now, int64_t limit, int64_t amount=1):
+        """(used, seconds until `amount` more is free, seconds until all is); a wait of -1 is for ever."""
+        self._at(slot)
+        return self._look(slot, &self._slot[slot].requests, now, limit, amount)
+
+    def tokens(self, int32_t slot, double now, int64_t limit, int64_t amount=1):
+        """The same for tokens. What is owed counts as used."""
+        self._at(slot)
+        return self._look(slot, &self._slot[slot].tokens, now, limit, amount)
+
+    cdef tuple _look(self, int32_t slot, Window *window, double now, int64_t limit, int64_t amount):
+        cdef Slot *entry
+        cdef int64_t head, used, some, all
+        if limit < 1:
+            raise ValueError(f"a limit of {limit}")
+        entry = self._enter(slot)
+        advance(window, <int64_t>now, limit)
+        head, used = window.head, window.sum + window.debt
+        some, all = free_in(window, amount, limit), free_in(window, limit, limit)
+        unlock(&entry.mutex)
+        return used, -1.0 if some < 0 else (head + some - now if some else 0.0), head + all - now if all else 0.0
+
+    cdef void _end(self, int32_t slot, int32_t worker) noexcept:
+        cdef Slot *entry = self._enter(slot)
+        cdef uint32_t *column = &self._in_flight[worker * self.slots + slot]
+        if column[0] > 0:
+            column[0] -= 1
+            store32(&entry.in_flight, entry.in_flight - 1)
+            entry.changes += 1
+        unlock(&entry.mutex)
+
+
+@cython.final
+@cython.auto_pickle(False)
+@cython.no_gc                    # the table refers to nothing
+cdef class Pass:
+    """One request's place among those of its tenant, given back by `end`, else with the last reference."""
+
+    cdef readonly int64_t reserved   # tokens
+    cdef LimitTable _table
+    cdef int32_t _slot
+    cdef int32_t _worker
+    cdef bint _held, _counted
+    cdef int64_t _second, _token_second
+
+    def __init__(self, LimitTable table not None, int32_t slot):
+        table._at(slot)
+        self._table = table
+        self._slot = slot
+        self._worker = table._worker
+
+    def begin(self, double now, int64_t max_requests, int64_t max_in_flight):
+        """Count one request, now and in flight. ADMITTED, or the limit that has no room: then nothing counts.
+
+        0 is no limit.
+        """
+        cdef Slot *entry
+        cdef int verdict = 0
+        if self._held:
+            raise ValueError("a pass is good for one request")
+        entry = self._table._enter(self._slot)
+        if max_in_flight > 0 and entry.in_flight >= max_in_flight:
+            verdict = 2
+        elif max_requests > 0:
+            advance(&entry.requests, <int64_t>now, max_requests)
+            self._second = entry.requests.head
+            self._counted = take(&entry.requests, 1, max_requests)
+            verdict = not self._counted
+        if verdict == 0:
+            self._held = True
+            self._table._in_flight[self._worker * self._table.slots + self._slot] += 1
+            store32(&entry.in_flight, entry.in_flight + 1)
+            entry.changes += 1
+        unlock(&entry.mutex)
+        return verdict
+
+    def reserve(self, double now, int64_t tokens, int64_t limit):
+        """Count tokens that are expected, or nothing where the limit has no room for all of them: False."""
+        cdef Slot *entry
+        cdef bint taken
+        if tokens < 0 or limit < 1 or self.reserved:
+            raise ValueError(f"{tokens} tokens of {limit}, with {self.reserved} reserved")
+        entry = self._table._enter(self._slot)
+        advance(&entry.tokens, <int64_t>now, limit)
+        self._token_second = entry.tokens.head
+        taken = take(&entry.tokens, tokens, limit)
+        unlock(&entry.mutex)
+        if taken:
+            self.reserved = tokens
+        return taken
+
+    def settle(self, double now, int64_t used, int64_t limit):
+        """Replace what was reserved by what was used. What that is more than the limit leaves is owed."""
+        cdef Slot *entry
+        if used < 0 or limit < 1:
+            raise ValueError(f"{used} tokens of {limit}")
+        entry = self._table._enter(self._slot)
+        advance(&entry.tokens, <int64_t>now, limit)
+        correct(&entry.tokens, self._token_second, self.reserved, used, limit)
+        unlock(&entry.mutex)
+        self.reserved = used
+
+    def withdraw(self):
+        """The request was refused after all: it counts as neither request nor tokens."""
+        cdef Slot *entry = self._table._enter(self._slot)
+        if self._counted:
+            correct(&entry.requests, self._second, 1, 0, entry.requests.sum)
+        if self.reserved:
+            correct(&entry.tokens, self._token_second, self.reserved, 0, entry.tokens.sum)
+        unlock(&entry.mutex)
+        self._counted = False
+        self.reserved = 0
+        self.end()
+
+    def end(self):
+        """The request is no longer in flight; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self._table._end(self._slot, self._worker)
+
+    def __dealloc__(self):
+        # A pass that crossed a fork is still its first process's to give back.
+        if self._held and self._table._worker == self._worker:
+            self._table._end(self._slot, self._worker)
