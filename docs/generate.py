@@ -63,6 +63,7 @@ strategy = "hybrid"
 - Each tier needs at least one `[[models.TIER]]`, or a source that finds some ([discovery](discovery.md)).
   Servers of the highest priority share requests by weight, the others are backups. A name may repeat inside
   a tier (replicas), never in two tiers.
+- Without keys everybody may use the gateway; [auth.md](auth.md) tells how to give keys and limits.
 - The names auto, fast, balanced and deep are octoroute's own, for endpoints and aliases alike.
 - A key that octoroute doesn't know is an error.
 
@@ -76,6 +77,7 @@ are told without showing it.
 
 NAMES: dict[KeyPath, str] = {
     ("models", "fast", 0): "`[[models.fast]]`, `[[models.balanced]]`, `[[models.deep]]`",
+    ("auth", "keys", 0): "`[[auth.keys]]`",
     ("tiers", "fast"): "`[tiers.fast]`, `[tiers.balanced]`, `[tiers.deep]`",
     ("discovery", "dns", "fast"): "`[discovery.dns.fast]`, and so for the other tiers",
     ("discovery", "kubernetes", "fast"): "`[discovery.kubernetes.fast]`, and so for the other tiers",
@@ -124,8 +126,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if value is None:
         return "none"
-    if value == ():
-        return "`[]`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(value_shown, value))}]`"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-from typing import Final, final
+from typing import Final, Self, final
 
 ADMITTED: Final = 0
 REQUESTS: Final = 1
@@ -7,7 +7,7 @@ IN_FLIGHT: Final = 2
 @final
 class LimitTable:
     worker: int
-    def __init__(self, slots: int = 16384, workers: int = 1) -> None: ...
+    def __new__(cls, slots: int = 16384, workers: int = 1) -> Self: ...
     @property
     def slots(self) -> int: ...
     @property

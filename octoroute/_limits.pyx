@@ -1,4 +1,4 @@
-"""What each tenant used in the last minute and has in flight, in anonymous shared memory mapped before the fork.
+"""What each tenant used in the last minute and has in flight, in shared memory mapped before the fork.
 
 Owns: the table of slots (one per tenant), their moving windows of requests and tokens, the counts in flight.
 Must not: know what a limit is for, or keep one: limits are arguments, so that a reload changes them at once.
@@ -38,6 +38,11 @@ cdef extern from *:
         uint8_t used
     ctypedef struct Table "octo_tenants":
         pthread_mutex_t mutex
+
+
+cdef inline double _until(int64_t head, int64_t seconds, double now) noexcept:
+    return <double>seconds if seconds <= 0 else <double>(head + seconds) - now
+
 
 ADMITTED = 0
 REQUESTS = 1
@@ -96,7 +101,7 @@ cdef class LimitTable:
         return &self._slot[slot]
 
     cdef Slot *_enter(self, int32_t slot) noexcept:
-        """Lock a slot; where its last holder died inside, make sums and total agree with their parts again."""
+        """Lock a slot; where its last holder died inside, make sums and total agree with their parts."""
         cdef Slot *entry = &self._slot[slot]
         cdef int32_t worker
         cdef uint32_t total = 0
@@ -176,9 +181,10 @@ cdef class LimitTable:
             raise ValueError(f"worker {worker} of {self.workers}")
         lock(&self._table.mutex)
         for slot in range(self.slots):
-            if self._slot[slot].used:
+            column = &self._in_flight[worker * self.slots + slot]
+            # Not the slot itself: looking at one that was never used would give it memory.
+            if column[0] or self._claims[worker * self.slots + slot]:
                 entry = self._enter(slot)
-                column = &self._in_flight[worker * self.slots + slot]
                 reclaimed += column[0]
                 store32(&entry.in_flight, entry.in_flight - column[0])
                 column[0] = 0
@@ -219,7 +225,7 @@ cdef class LimitTable:
         head, used = window.head, window.sum + window.debt
         some, all = free_in(window, amount, limit), free_in(window, limit, limit)
         unlock(&entry.mutex)
-        return used, -1.0 if some < 0 else (head + some - now if some else 0.0), head + all - now if all else 0.0
+        return used, _until(head, some, now), _until(head, all, now)
 
     cdef void _end(self, int32_t slot, int32_t worker) noexcept:
         cdef Slot *entry = self._enter(slot)

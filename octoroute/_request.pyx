@@ -27,6 +27,7 @@ cdef enum:
     CONTENT_TYPE = 5
     CONNECTION = 6
     REQUEST_ID = 7
+    CREDENTIAL = 8      # does not go on; of several, aiohttp's road makes sense
 
 # Not sent on: what speaks of one connection, what is written anew, credentials (a client's key is for the
 # gateway), and what would make the server compress its answer.
@@ -41,6 +42,7 @@ cdef dict MEANINGS = {
     b"te": STOPS, b"trailer": STOPS, b"http2-settings": STOPS, b"keep-alive": STOPS,
     b"host": HOST, b"content-length": CONTENT_LENGTH, b"content-type": CONTENT_TYPE,
     b"connection": CONNECTION, b"x-request-id": REQUEST_ID,
+    b"authorization": CREDENTIAL, b"x-api-key": CREDENTIAL, b"api-key": CREDENTIAL,
 }
 
 cdef struct Named:
@@ -133,6 +135,7 @@ def read_head(bytes data):
     cdef Py_ssize_t kept_bytes = 0, length = -1
     cdef int meaning, headers = 0
     cdef bint has_host = False, has_type = False, has_connection = False, has_own = False, sane
+    cdef bint has_credential = False
     cdef RequestHead head
     if n < 32 or memcmp(p, b"POST /", 6) != 0:
         return None
@@ -181,6 +184,10 @@ def read_head(bytes data):
             kept_bytes += end + 2 - at
         elif meaning == STAYS:
             has_own = True
+        elif meaning == CREDENTIAL:
+            if has_credential:
+                return None
+            has_credential = has_own = True
         elif meaning == HOST:
             if has_host or first == last:
                 return None

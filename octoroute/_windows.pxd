@@ -1,11 +1,12 @@
-"""A moving window: what was used in each of the last 61 seconds, their sum, and what is owed beyond the limit.
+"""A moving window: what was used in each of the last 61 seconds, their sum, what is owed beyond the limit.
 
-Inline C for `_limits.pyx` alone. Plain data without pointers, in memory that several processes see: whoever calls
-holds the mutex of the slot that the window is in.
+Inline C for `_limits.pyx` alone. Plain data without pointers, in memory that several processes see: whoever
+calls holds the mutex of the slot that the window is in.
 
-The mechanism is the moving window of E. P. Rathgeb, "Modeling and Performance Comparison of Policing Mechanisms
-for ATM Networks", IEEE JSAC 9 (3), 1991, with time in whole seconds: 61 of them cover any 60 seconds, wherever
-those begin. So no 60 seconds ever see more than the limit admitted, and what was used is free after at most 61.
+The mechanism is the moving window of E. P. Rathgeb, "Modeling and Performance Comparison of Policing
+Mechanisms for ATM Networks", IEEE JSAC 9 (3), 1991, with time in whole seconds: 61 of them cover any 60
+seconds, wherever those begin. So no 60 seconds ever see more than the limit admitted, and what was used is
+free after at most 61.
 """
 
 from libc.stdint cimport int64_t
@@ -34,7 +35,7 @@ cdef inline void pay(Window *window, int64_t limit) noexcept:
 
 
 cdef inline void advance(Window *window, int64_t second, int64_t limit) noexcept:
-    """Let go of what is older than the window at `second`. Processes read clocks apart: it never goes back."""
+    """Let go of what is older than the window at `second`. It never goes back: clocks are read apart."""
     cdef int64_t turns, at
     while window.head < second:
         if second - window.head >= SECONDS:

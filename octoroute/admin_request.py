@@ -2,9 +2,12 @@
 file again, or to have a new process take over.
 
 The gateway is found where the file says that it listens, and answers `POST /admin/reload`, `/admin/upgrade`.
+Where it has keys, that needs the key of an admin: the config holds no more than digests, so it comes from
+OCTOROUTE_ADMIN_KEY.
 """
 
 import http.client
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -20,6 +23,8 @@ PATIENCE_SECONDS: Final = 90.0
 # What a gateway listens on that has no address of its own -> where it can be reached from here.
 ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 UNIX: Final = "unix:"
+HEADERS: Final = {"Host": "octoroute", "Content-Length": "0"}
+KEY_VARIABLE: Final = "OCTOROUTE_ADMIN_KEY"
 
 
 def request_reload(config_path: Path) -> str:
@@ -46,7 +51,7 @@ def _ask(config_path: Path, path: str, signal: str) -> dict[str, Any]:
         )
     connection = _Connection(server)
     try:
-        connection.request("POST", path, headers={"Host": "octoroute", "Content-Length": "0"})
+        connection.request("POST", path, headers={**HEADERS, **_authorization(config_path)})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -62,8 +67,19 @@ def _ask(config_path: Path, path: str, signal: str) -> dict[str, Any]:
         answer = {}
     if response.status != 200:
         said = answer.get("error", {}).get("message") or f"the gateway answered {response.status}"
+        if response.status in (401, 403):
+            said += f"; the environment variable {KEY_VARIABLE} is to hold the key of an admin"
         raise ConfigError(str(config_path), [said])
     return answer
+
+
+def _authorization(config_path: Path) -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE, "")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            str(config_path), [f"the environment variable {KEY_VARIABLE} is no line of ASCII text"]
+        )
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def told(outcome: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", "run the gateway (as without a command)")
     config = add("config", "print a commented config to start from")
     config.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it to a new file instead")
-    add("check", "say whether the config is valid, and show the servers in it")
+    add("check", "say whether the config is valid, and show the servers and tenants in it")
     explain = add("explain", "show where a request would go and why, without sending it")
     explain.add_argument("request", type=Path, metavar="REQUEST", help="its body, a JSON file; - is stdin")
     explain.add_argument("--importance", choices=IMPORTANCES, help="as the header X-Octoroute-Importance")
@@ -269,10 +269,11 @@ def _write_new(path: Path, text: str) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from octoroute.config import load
-    from octoroute.config.fleet import fleet_table
+    from octoroute.config.fleet import fleet_table, tenant_table
 
     config = load(arguments.config)
-    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n")
+    tenants = f"\n{tenant_table(config)}\n" if config.auth.keys else ""
+    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n{tenants}")
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -49,6 +49,31 @@ class InvalidRequest(GatewayError):
     type = "invalid_request_error"
 
 
+class Unauthorized(GatewayError):
+    """No key, or none that is known (401)."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(GatewayError):
+    """The key is known, but not good for this (403)."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_permissions"
+
+
+class LimitReached(GatewayError):
+    """The key has used up what it may use (429). OpenAI's `type` says of what: `requests` or `tokens`."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+    limit = "requests"  # or `tokens`, or `in_flight`
+
+
 class NoEndpoint(GatewayError):
     """No endpoint of the target is able to answer now (503)."""
 

@@ -28,6 +28,7 @@ WARNING_CHARACTERS: Final = 500  # of the header, all warnings together
 class RequestView:
     """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
 
+    `tenant` is the name of the key, `tiers` are those that it is good for.
     `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of
     the request was read, on the monotonic clock.
     """
@@ -43,6 +44,7 @@ class RequestView:
     tenant: str = ""
     headers: bytes = b""
     read_ns: int = 0
+    tiers: tuple[str, ...] = TIERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class Plan:
     """Where a request goes and why.
 
     `strategy` is what 1.0 recorded: `rule` (named targets too) or `llm`.
-    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`; where another tier had to stand in,
-    `;fallback:<tiers that could not answer>` follows. `warnings` are for the client: what was
-    not done as it asked.
+    `reason` is `named`, `alias`, `rule:<name>`, `default` or `llm`; `;key` follows where the key is not good
+    for the tier that was decided on, `;fallback:<tiers that could not answer>` where another tier had to
+    stand in. `warnings` are for the client: what was not done as it asked. `lines` are further header lines
+    for it, each ended by CR LF.
     """
 
     target: Target
@@ -78,6 +81,7 @@ class Plan:
     routing_ms: float = 0.0
     facts: Facts | None = None
     warnings: tuple[str, ...] = ()
+    lines: bytes = b""
 
     def fall_back(self, target: Target) -> "Plan":
         """This plan with another tier in the place of the one that can't answer."""
@@ -87,11 +91,16 @@ class Plan:
     @cached_property
     def why(self) -> bytes:
         """The header lines that tell a client how its request was routed."""
-        lines = b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n" % (
+        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n%b" % (
             self.strategy.encode(),
             self.reason.encode(),
+            self.notes,
         )
-        return lines + warning_line(self.warnings) if self.warnings else lines
+
+    @property
+    def notes(self) -> bytes:
+        """Those of them that are not about the way it went."""
+        return self.lines + warning_line(self.warnings) if self.warnings else self.lines
 
 
 def warning_line(warnings: Iterable[str]) -> bytes:

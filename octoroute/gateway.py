@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from octoroute._gaps import set_gap_bounds
+from octoroute._limits import LimitTable
 from octoroute._state import FleetState
 from octoroute.balance.group import FatalSelectionError, PrefixIndex
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
 from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
+from octoroute.gatekeeper import Gatekeeper
 from octoroute.observe.choices import Choices
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -50,8 +52,8 @@ set_gap_bounds(INTER_TOKEN_S)
 
 
 class Shared:
-    """What all workers share: the endpoints' live state and the metrics' cells. Made before they are
-    forked. `spare` columns are for those that drain while another has taken their place.
+    """What all workers share: the endpoints' live state, what tenants used, the metrics' cells. Made before
+    they are forked. `spare` columns are for those that drain while another has taken their place.
     """
 
     def __init__(self, workers: int = 1, spare: int = 0) -> None:
@@ -59,14 +61,20 @@ class Shared:
         self.started_s = time.monotonic()
         self.state = FleetState(workers=workers + spare)
         self.prefixes = PrefixIndex()
+        self.limits = LimitTable(workers=workers + spare)
         self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up, self._loads)
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
 
     def bind(self, worker: int) -> None:
         """From here this process is the worker of that number."""
-        self.state.worker = worker
+        self.state.worker = self.limits.worker = worker
         self.registry.bind(worker)
+
+    def reclaim(self, worker: int) -> None:
+        """After a worker's end: what it had under way counts no longer."""
+        self.state.reclaim(worker)
+        self.limits.reclaim(worker)
 
     def _in_flight(self) -> Iterator[tuple[str, int]]:
         for endpoint in self.snapshot.endpoints if self.snapshot else ():
@@ -102,6 +110,7 @@ class Gateway:
         self.recent = Recent(RECENT_REQUESTS)
         self.recorder = self._recorder(config)
         self.choices = Choices(self.registry, self.shared.prefixes)
+        self.keys = self._gatekeeper(config)
         self.forwarder = Forwarder()
         self.sites = Sites(self.forwarder.outbox)
         self.sites.furnish(self.snapshot)
@@ -160,6 +169,8 @@ class Gateway:
         _let_the_file_win(self.snapshot, snapshot)
         self.snapshot = self.shared.snapshot = snapshot
         self.recorder = self._recorder(config)
+        if before.auth != config.auth:
+            self.keys = self._gatekeeper(config)
         if (_models(before), before.routing) != (_models(config), config.routing):
             self.asker = self._asker(config)
         if (before.models, before.health) != (config.models, config.health):
@@ -209,7 +220,8 @@ class Gateway:
 
     def stand_ins(self, view: RequestView, plan: Plan, snapshot: Snapshot) -> Iterator[Target]:
         """The tiers to try, one after the other, where the plan's has no endpoint able to answer."""
-        return iter(snapshot.fallbacks.get(plan.target, ()) if view.path in GENERATING else ())
+        others = snapshot.fallbacks.get(plan.target, ()) if view.path in GENERATING else ()
+        return (other for other in others if other.tier in view.tiers)
 
     def record(self, view: RequestView, plan: Plan | None, outcome: Outcome) -> None:
         """Tells metrics and log what came of a request."""
@@ -230,6 +242,10 @@ class Gateway:
             FORMATS[observability.log_format],
             self.lines.write if enabled(observability.request_log) else None,
         )
+
+    def _gatekeeper(self, config: Config) -> Gatekeeper | None:
+        """None where there are no keys: then everybody may, and nothing is looked at."""
+        return Gatekeeper(config.auth, self.shared.limits, self.registry) if config.auth.keys else None
 
     def _asker(self, config: Config) -> Asker:
         return Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)

@@ -349,7 +349,7 @@ class Supervisor:
         self.reloads.gone(process)
         self.upgrades.gone(process)
         # What it had under way counts no longer.
-        self.shared.state.reclaim(process.column)
+        self.shared.reclaim(process.column)
         self.columns.append(process.column)
         if process.leaving or self.code is not None:
             return

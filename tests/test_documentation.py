@@ -55,7 +55,10 @@ def toml_blocks(page: Path) -> list[str]:
     "text", [pytest.param(text, id=page.name) for page in PAGES for text in toml_blocks(page)]
 )
 def test_a_config_that_a_page_shows_is_valid(text: str) -> None:
-    assert parse(text, environ={"DEEP_SERVER_KEY": "sk-1"}).models.deep[0].name == "gpt-oss-120b"
+    assert (
+        parse(text, environ={"DEEP_SERVER_KEY": "sk-1", "OPERATOR_KEY": "sk-2"}).models.deep[0].name
+        == "gpt-oss-120b"
+    )
 
 
 def test_the_page_about_the_api_lists_every_route_with_its_methods() -> None:

@@ -183,9 +183,9 @@ def test_a_place_is_given_back_once_and_at_the_latest_with_the_pass() -> None:
     assert table.in_flight(slot)[1] == 1
     del other
     assert table.in_flight(slot)[1] == 0
+    again = Pass(table, slot)
+    again.begin(1.0, 0, 0)
     with pytest.raises(ValueError, match="one request"):
-        again = Pass(table, slot)
-        again.begin(1.0, 0, 0)
         again.begin(1.0, 0, 0)
 
 

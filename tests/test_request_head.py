@@ -102,6 +102,8 @@ def test_the_gateways_own_headers_are_found_and_not_passed_on() -> None:
         raw(*USUAL, b"Connection: close"),
         raw(*USUAL, b"Connection: keep-alive, X-Other"),
         raw(*USUAL, b"Host: b"),
+        raw(*USUAL, b"Authorization: Bearer a", b"AUTHORIZATION: Bearer b"),
+        raw(*USUAL, b"Authorization: Bearer a", b"X-Api-Key: b"),
         raw(*USUAL, b"X-Request-Id: a b"),
         raw(*USUAL, b"X-Request-Id: " + b"a" * 129),
         raw(*USUAL, b" folded: 1"),

@@ -1,9 +1,10 @@
-"""The rules between keys: names, aliases, weights of a group, TLS files.
+"""The rules between keys: names, aliases, keys, weights of a group, TLS files.
 
 They look at the file's own tree, not at the structs, so that their problems are told together with those of
 single keys. What a single key's rule has refused already is passed over here.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ _RESERVED_WORDS: Final = f"{', '.join(RESERVED)} are octoroute's own model names
 Tree = Mapping[str, Any]
 # Where a server or a source stands, and its tier.
 Spot = tuple[Path, str]
+# Where the table of a client's key stands.
+KeyPath = tuple[str, str, int]
 
 
 def disagreements(tree: Tree, references: References) -> list[str]:
@@ -38,6 +41,7 @@ def disagreements(tree: Tree, references: References) -> list[str]:
         *_names_in_two_tiers(names, tree),
         *_weight_totals(servers),
         *_fallbacks(tree, references),
+        *_keys(tree, references),
         *_aliases(tree, [name for _, name in names], references),
     ]
 
@@ -176,6 +180,33 @@ def _finite(weight: Any) -> float:
     except OverflowError:
         return 0.0
     return number if math.isfinite(number) and number > 0 else 0.0
+
+
+def _keys(tree: Tree, references: References) -> Iterator[str]:
+    """Each client key is given in one form, and no two have a name or the key itself in common."""
+    entries = _table(tree.get("auth")).get("keys")
+    names: dict[str, KeyPath] = {}
+    digests: dict[str, KeyPath] = {}
+    for position, value in enumerate(entries if isinstance(entries, list) else []):
+        path: KeyPath = ("auth", "keys", position)
+        entry = _table(value)
+        forms = [form for form in ("key", "key_sha256") if form in entry]
+        if isinstance(value, Mapping) and len(forms) != 1:
+            has = "both key and key_sha256" if forms else "neither key nor key_sha256"
+            yield f"{place(path, tree)} has {has}; it needs one of them"
+        name = _text(entry.get("name"), references)
+        if name and names.setdefault(name, path) != path:
+            yield (
+                f"{place((*path, 'name'), tree)} is {shown((*path, 'name'), tree)}, "
+                f"the name of {place(names[name], tree)} too; each key needs a name of its own"
+            )
+        for form in forms:
+            text = _text(entry[form], references)
+            if not text:
+                continue
+            digest = text.lower() if form == "key_sha256" else hashlib.sha256(text.encode()).hexdigest()
+            if digests.setdefault(digest, path) != path:
+                yield f"{place((*path, form), tree)} is the key of {place(digests[digest], tree)} too"
 
 
 def _aliases(tree: Tree, names: list[str | None], references: References) -> Iterator[str]:

@@ -1,14 +1,16 @@
-"""The table that `octoroute check` prints: who gets which share of what. Never a key or a password."""
+"""The tables that `octoroute check` prints: who gets which share of what. Never a key or a password."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from octoroute.config.clients import AuthKey
 from octoroute.config.schema import Config
 from octoroute.config.section import TIERS, Tier
 from octoroute.config.wording import quoted
 
 HEADINGS: Final = ("TIER", "NAME", "MODEL", "BASE URL", "PRIORITY", "WEIGHT", "SHARE", "TIMEOUT")
-RIGHT_ALIGNED: Final = frozenset({"PRIORITY", "WEIGHT", "SHARE", "TIMEOUT"})
+TENANTS: Final = ("TENANT", "REQUESTS/MIN", "TOKENS/MIN", "IN FLIGHT", "TIERS", "ADMIN")
+LEFT_ALIGNED: Final = frozenset({"TIER", "NAME", "MODEL", "BASE URL", "TENANT", "TIERS", "ADMIN"})
 
 
 def fleet_table(config: Config) -> str:
@@ -18,13 +20,33 @@ def fleet_table(config: Config) -> str:
     rows: list[tuple[str, ...]] = [HEADINGS]
     for tier in TIERS:
         rows += [*_rows(config, tier), *_sources(config, tier)]
+    return _table(rows)
+
+
+def tenant_table(config: Config) -> str:
+    """A line of headings and a line for each key, in the order of the file: whose it is, what it may."""
+    return _table([TENANTS, *map(_tenant, config.auth.keys)])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if heading in RIGHT_ALIGNED else cell.ljust(width)
-            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+            cell.ljust(width) if heading in LEFT_ALIGNED else cell.rjust(width)
+            for cell, width, heading in zip(row, widths, rows[0], strict=True)
         ).rstrip()
         for row in rows
+    )
+
+
+def _tenant(key: AuthKey) -> tuple[str, ...]:
+    limits = (key.requests_per_minute, key.tokens_per_minute, key.max_in_flight)
+    tiers = [tier for tier in TIERS if tier in key.tiers]
+    return (
+        _printable(key.name),
+        *(str(limit) if limit else "no limit" for limit in limits),
+        ", ".join(tiers),
+        "yes" if key.admin else "no",
     )
 
 

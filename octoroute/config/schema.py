@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, Strict
 
+from octoroute.config.clients import Auth
 from octoroute.config.section import Section, Tier
 from octoroute.config.servers import Models
 from octoroute.config.sources import Discovery
@@ -237,6 +238,7 @@ class Config(Section):
     recovery: Recovery = Recovery()
     health: Health = Health()
     discovery: Discovery = Discovery()
+    auth: Auth = Auth()
     observability: Observability = Observability()
 
     def timeout_s(self, tier: Tier) -> float:

@@ -4,6 +4,7 @@ A check here looks at one value alone; rules between keys are in agreement.py. A
 `refuse(hint)`: the sentence around it (key, value, what is allowed) is made in problems.py.
 """
 
+import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ PEM_BEGIN: Final = "-----BEGIN"
 MAX_SOCKET_PATH_BYTES: Final = 107
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
@@ -170,6 +172,22 @@ def _api_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _key_of_client(value: SecretStr) -> SecretStr:
+    """The digest of the key: the key itself is not kept."""
+    text = value.get_secret_value()
+    # A client sends it in a header, behind `Bearer `.
+    if not text or not (text.isascii() and _is_plain(text)) or " " in text:
+        raise refuse()
+    return SecretStr(hashlib.sha256(text.encode()).hexdigest())
+
+
+def _sha256(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().lower()
+    if _SHA256.fullmatch(text) is None:
+        raise refuse("`printf %s KEY | sha256sum` prints it")
+    return SecretStr(text)
+
+
 def _pem_path(value: str, info: ValidationInfo) -> str:
     if PEM_BEGIN in value:
         raise refuse("this is the text of a PEM file; write its path")
@@ -242,6 +260,15 @@ Resolver = Annotated[
     Allowed("an IP address, with a port if it is not 53, or empty"),
 ]
 ApiKey = Annotated[SecretStr, REFERENCE, AfterValidator(_api_key), Allowed("one line of ASCII text")]
+ClientKey = Annotated[
+    SecretStr,
+    REFERENCE,
+    AfterValidator(_key_of_client),
+    Allowed("one word of ASCII text, best a long random one"),
+]
+KeyDigest = Annotated[
+    SecretStr, REFERENCE, AfterValidator(_sha256), Allowed("a SHA-256 digest: 64 hexadecimal digits")
+]
 PemPath = Annotated[str, REFERENCE, AfterValidator(_pem_path), Allowed("the path of a PEM file, or empty")]
 ReadablePath = Annotated[
     str, REFERENCE, AfterValidator(_readable_path), Allowed("the path of a file, or empty")

@@ -191,6 +191,31 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Share of the endpoint's replicas that are healthy: 1 all, 0 none.",
         ("tier", "endpoint"),
     ),
+    # Of keys; without keys in the config there are none.
+    Metric(
+        "octoroute_unauthorized_total",
+        "counter",
+        "Requests that were turned away for their key, by why: missing, unknown, not_admin.",
+        ("reason",),
+    ),
+    Metric(
+        "octoroute_tenant_requests_total",
+        "counter",
+        "Requests to model servers, by whose key they carried.",
+        ("tenant",),
+    ),
+    Metric(
+        "octoroute_tenant_tokens_total",
+        "counter",
+        "Tokens that the servers reported, by whose key it was and by direction: prompt, completion.",
+        ("tenant", "direction"),
+    ),
+    Metric(
+        "octoroute_tenant_limited_total",
+        "counter",
+        "Requests refused (429), by whose key it was and by its limit: requests, tokens, in_flight.",
+        ("tenant", "limit"),
+    ),
     Metric(
         "octoroute_endpoint_load",
         "gauge",

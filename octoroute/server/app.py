@@ -16,6 +16,7 @@ from octoroute._request import RequestHead
 from octoroute.errors import InvalidRequest, render
 from octoroute.gateway import Gateway
 from octoroute.server import admin, chat, completions, explaining, fleet
+from octoroute.server.auth import identify, let_in
 from octoroute.server.express import Express
 from octoroute.server.failure import body_writer, failure_of
 from octoroute.server.reading import request_id
@@ -56,6 +57,8 @@ ORDINARY: Final = frozenset(
 DRAIN_LOOK_SECONDS: Final = 0.05
 # Answers to these leave a part of the request unread on the connection.
 UNREAD: Final = frozenset((408, 413, 431))
+# Answers to these may come before a body that nobody will read.
+REFUSED: Final = frozenset((401, 403, 429))
 
 
 class Api(web.Server):
@@ -94,6 +97,8 @@ class Api(web.Server):
             if wire.large and sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
                 raise header_too_large()
             path, handler = find(request)
+            keys = self.gateway.keys
+            wire.tenant = None if keys is None else identify(request, path, keys)
             response = await handler(request, path, given, self.gateway)
             if wire.last and isinstance(response, web.Response):
                 response.force_close()
@@ -105,7 +110,7 @@ class Api(web.Server):
         finally:
             wire.busy = False
         write_body = body_writer(request.raw_path.partition("?")[0])
-        if failure.status in UNREAD:
+        if failure.status in UNREAD or (failure.status in REFUSED and not request.content.is_eof()):
             return wire.refuse(failure, given, write_body)
         status, headers, body = render(failure, given, write_body)
         refusal = web.Response(status=status, headers=headers, body=body)
@@ -121,7 +126,14 @@ class Api(web.Server):
         if not server.keepalive_seconds:
             # Every answer ends its connection, which aiohttp knows best how to do.
             return None
-        return Express(wire, head, self.gateway)
+        visit = None
+        keys = self.gateway.keys
+        if keys is not None and head.path not in keys.public:
+            visit = let_in(head, keys)
+            if visit is None:
+                # Whoever has to be turned away is told by `handle`.
+                return None
+        return Express(wire, head, self.gateway, visit)
 
     def begin_drain(self) -> None:
         """From here every answer tells its client that the connection ends with it."""

@@ -18,6 +18,7 @@ from octoroute.errors import GatewayError, InvalidRequest, UpstreamFailed
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.admin import json_response
+from octoroute.server.auth import enter
 from octoroute.server.completions import CHAT, IMPORTANCE, TASK_TYPE, check_content_type, override
 from octoroute.server.downstream import Downstream
 from octoroute.server.fleet import numbered
@@ -98,9 +99,16 @@ class Collector:
 
 async def chat(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.StreamResponse:  # noqa: ARG001
     """POST /chat. What a model server refuses (4xx) goes to the client as it came."""
+    visit = enter(request, gateway)
     downstream = Downstream.of(request, request_id, gateway.forwarder.outbox)
     client = Collector(downstream)
-    active = await serve(await read_request(request, request_id, gateway), client, gateway)
+    try:
+        view = await read_request(request, request_id, gateway)
+    except BaseException:
+        if visit is not None:
+            visit.abandon()
+        raise
+    active = await serve(view, client, gateway, visit)
     plan, outcome, answer = active.plan, active.outcome, client.answer
     assert plan is not None
     assert answer is not None

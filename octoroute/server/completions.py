@@ -8,6 +8,7 @@ from aiohttp import web
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
+from octoroute.server.auth import enter
 from octoroute.server.downstream import Downstream, MessagesDownstream
 from octoroute.server.openai import check_chat, check_numbers, check_prompt, parse_body
 from octoroute.server.pipeline import serve
@@ -30,12 +31,18 @@ async def complete(
     request: web.BaseRequest, path: str, request_id: str, gateway: Gateway
 ) -> web.StreamResponse:
     """Serves one request: the server's own answer goes to the client as it came."""
-    check_content_type(request)
-    server = gateway.snapshot.config.server
-    body = await read_body(request, server.max_body_bytes, server.request_timeout_seconds)
-    view = read_view(path, request_id, body, request.headers, forwarded_headers(request), gateway)
+    visit = enter(request, gateway)
+    try:
+        check_content_type(request)
+        server = gateway.snapshot.config.server
+        body = await read_body(request, server.max_body_bytes, server.request_timeout_seconds)
+        view = read_view(path, request_id, body, request.headers, forwarded_headers(request), gateway)
+    except BaseException:
+        if visit is not None:
+            visit.abandon()
+        raise
     client = client_side(path).of(request, request_id, gateway.forwarder.outbox)
-    await serve(view, client, gateway)
+    await serve(view, client, gateway, visit)
     return client.written()
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from octoroute._request import RequestHead
 from octoroute.errors import InvalidRequest
+from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
 from octoroute.server.completions import client_side, read_view
 from octoroute.server.downstream import Downstream
@@ -26,12 +27,27 @@ MAX_AHEAD_BYTES: Final = 65_536
 class Express:
     """One ordinary request, from its head to the end of its answer."""
 
-    __slots__ = ("_active", "_ahead", "_client", "_gateway", "_head", "_missing", "_pieces", "_wire", "since")
+    __slots__ = (
+        "_active",
+        "_ahead",
+        "_client",
+        "_gateway",
+        "_head",
+        "_missing",
+        "_pieces",
+        "_visit",
+        "_wire",
+        "since",
+    )
 
-    def __init__(self, wire: ClientWire, head: RequestHead, gateway: Gateway) -> None:
+    def __init__(
+        self, wire: ClientWire, head: RequestHead, gateway: Gateway, visit: Visit | None = None
+    ) -> None:
         self._wire = wire
         self._head = head
         self._gateway = gateway
+        # Left by the pipeline; abandoned here where the request does not come so far.
+        self._visit = visit
         self._missing = head.length
         self._pieces: list[bytes] = []
         self._ahead = b""
@@ -70,6 +86,7 @@ class Express:
 
     def refuse_late(self, limit_s: float) -> None:
         """The body has not come within `limit_s`."""
+        self._abandon()
         self._wire.express = None
         self._wire.refuse_head(body_too_late(limit_s))
 
@@ -77,6 +94,8 @@ class Express:
         """Nobody waits for an answer any more."""
         if self._active is not None:
             self._active.cancel()
+        else:
+            self._abandon()
 
     def _begin(self, body: bytes) -> None:
         head, wire, gateway = self._head, self._wire, self._gateway
@@ -85,10 +104,11 @@ class Express:
         try:
             view = read_view(path, request_id, body, head, head.forwarded, gateway)
         except InvalidRequest as error:
+            self._abandon()
             self._refuse(error, request_id)
             return
         self._client = client = client_side(path)(wire, request_id, gateway.forwarder.outbox)
-        self._active = ActiveRequest(view, client, gateway, self._done)
+        self._active = ActiveRequest(view, client, gateway, self._done, self._visit)
         self._active.start()
 
     def _done(self, error: BaseException | None) -> None:
@@ -119,6 +139,10 @@ class Express:
             else:
                 wire.transport.write(answer)
         self._end(keep=keep)
+
+    def _abandon(self) -> None:
+        if self._visit is not None:
+            self._visit.abandon()
 
     def _end(self, *, keep: bool) -> None:
         self._active = None

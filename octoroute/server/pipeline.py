@@ -12,6 +12,7 @@ from typing import Final
 
 from octoroute.errors import GatewayError
 from octoroute.exchange import Outcome, Plan, RequestView, Target
+from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
 from octoroute.routing.question import Question
 from octoroute.upstream.forward import Client, Forwarding
@@ -34,6 +35,7 @@ class ActiveRequest:
         "_forwarding",
         "_stand_ins",
         "_task",
+        "_visit",
         "client",
         "gateway",
         "outcome",
@@ -42,7 +44,9 @@ class ActiveRequest:
         "view",
     )
 
-    def __init__(self, view: RequestView, client: Client, gateway: Gateway, done: Done) -> None:
+    def __init__(
+        self, view: RequestView, client: Client, gateway: Gateway, done: Done, visit: Visit | None = None
+    ) -> None:
         self.view = view
         self.client = client
         self.gateway = gateway
@@ -50,6 +54,7 @@ class ActiveRequest:
         self.outcome = Outcome()
         self.plan: Plan | None = None
         self._done = done
+        self._visit = visit  # where the client has a key
         self._forwarding: Forwarding | None = None
         self._task: asyncio.Task[None] | None = None
         self._stand_ins: Iterator[Target] | None = None
@@ -62,7 +67,7 @@ class ActiveRequest:
             if isinstance(plan, Question):
                 self._task = asyncio.get_running_loop().create_task(self._ask(plan))
             else:
-                self._forward(plan)
+                self._admit(plan)
         except BaseException as error:
             self._end(error)
 
@@ -75,9 +80,12 @@ class ActiveRequest:
 
     async def _ask(self, question: Question) -> None:
         try:
-            self._forward(await self.gateway.ask(question, self.snapshot))
+            self._admit(await self.gateway.ask(question, self.snapshot))
         except BaseException as error:
             self._end(error)
+
+    def _admit(self, plan: Plan) -> None:
+        self._forward(plan if self._visit is None else self._visit.admit(self.view, plan))
 
     def _forward(self, plan: Plan) -> None:
         self.plan = plan
@@ -117,6 +125,8 @@ class ActiveRequest:
         told = error is not None and self._settled(error)
         outcome.duration_s = (time.monotonic_ns() - self.view.read_ns) * 1e-9
         self.gateway.record(self.view, self.plan, outcome)
+        if self._visit is not None:
+            self._visit.leave(outcome)
         # It holds `_forwarded`, so this object: a cycle, and the prompt in it. So does an error's traceback.
         self._forwarding = self._task = None
         self._done(None if told else error)
@@ -143,7 +153,9 @@ class ActiveRequest:
         return True
 
 
-async def serve(view: RequestView, client: Client, gateway: Gateway) -> ActiveRequest:
+async def serve(
+    view: RequestView, client: Client, gateway: Gateway, visit: Visit | None = None
+) -> ActiveRequest:
     """The pipeline for a handler that waits: the request when it is over. Raises what `done` would get."""
     finished: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
@@ -151,7 +163,7 @@ async def serve(view: RequestView, client: Client, gateway: Gateway) -> ActiveRe
         if not finished.done():
             finished.set_result(error)
 
-    active = ActiveRequest(view, client, gateway, done)
+    active = ActiveRequest(view, client, gateway, done, visit)
     active.start()
     try:
         error = await finished

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from octoroute._request import RequestHead, read_head
+from octoroute.admission.limits import Tenant
 from octoroute.errors import GatewayError, Internal, InvalidRequest, WriteBody, openai_body, render
 from octoroute.server.reading import new_id
 from octoroute.upstream.connection import Connection
@@ -81,6 +82,7 @@ class ClientWire(web.RequestHandler):
         "head_since",
         "large",
         "last",
+        "tenant",
     )
 
     def __init__(self, *args: Any, enter: Entry, **kwargs: Any) -> None:
@@ -96,6 +98,8 @@ class ClientWire(web.RequestHandler):
         self.large = False
         # No request follows the one under way: the gateway ends.
         self.last = False
+        # Whose key the request under way carries, if it goes by aiohttp's road.
+        self.tenant: Tenant | None = None
         self._gone: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
 from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed
-from octoroute.exchange import Outcome, Plan, RequestView, warning_line
+from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
@@ -261,8 +261,8 @@ class Forwarding:
         if self.terms.why_headers:
             why = WHY % (outcome.attempts, outcome.overhead_s * 1e3)
             client.why = b"".join((site.why, self.plan.why, why))
-        elif self.plan.warnings:
-            client.why = warning_line(self.plan.warnings)
+        else:
+            client.why = self.plan.notes
         self._connection = connection
         self.forwarder.active[connection] = self.tried[-1]
         client.attach(connection)

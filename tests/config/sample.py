@@ -20,15 +20,27 @@ SAMPLE: dict[str, Any] = {
 
 
 def sample(*changes: tuple[str, Any]) -> dict[str, Any]:
-    """The sample with changes such as `("models.fast.0.name", "other")`; missing tables are made."""
+    """The sample with changes such as `("models.fast.0.name", "other")`; what is missing is made."""
     tree = copy.deepcopy(SAMPLE)
     for path, value in changes:
         *steps, last = path.split(".")
         table: Any = tree
-        for step in steps:
-            table = table[int(step)] if isinstance(table, list) else table.setdefault(step, {})
-        table[int(last) if isinstance(table, list) else last] = value
+        for step, after in zip(steps, path.split(".")[1:], strict=True):
+            if isinstance(table, list):
+                _lengthen(table, int(step))
+                table = table[int(step)]
+            else:
+                table = table.setdefault(step, [] if after.isdigit() else {})
+        if isinstance(table, list):
+            _lengthen(table, int(last))
+            table[int(last)] = value
+        else:
+            table[last] = value
     return tree
+
+
+def _lengthen(array: list[Any], position: int) -> None:
+    array.extend({} for _ in range(len(array), position + 1))
 
 
 def without(path: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octoroute.config import load, parse
+from octoroute.config import AuthKey, load, parse
 from octoroute.config.template import template
 from octoroute.errors import ConfigError
 
@@ -92,29 +92,35 @@ def test_primary_and_backup_differ_in_priority() -> None:
     assert [server.weight for server in made.models.balanced] == [2, 1, 1]
 
 
+COMMENTED_OUT = r'^# ("?[a-z][a-z0-9_-]*"? = |\[\[)'
+
+
 def test_the_template_is_a_valid_config() -> None:
     assert parse(template(), environ={}).routing.strategy == "hybrid"
 
 
 def test_what_the_template_comments_out_is_the_default() -> None:
-    """With every comment that is a key made a key, only the alias, the api_key and the sources are new."""
-    full = re.sub(r'^# ("?[a-z][a-z0-9_-]*"? = )', r"\1", template(), flags=re.MULTILINE)
-    plain, made = parse(template()), parse(full, environ={"FAST_SERVER_KEY": "sk-1"})
+    """With every comment that is a key made a key, only the alias, the keys and the sources are new."""
+    full = re.sub(COMMENTED_OUT, r"\1", template(), flags=re.MULTILINE)
+    plain, made = parse(template()), parse(full, environ={"FAST_SERVER_KEY": "sk-1", "TEAM_A_KEY": "sk-2"})
     assert dict(made.routing.aliases) == {"gpt-4o": "deep"}
     assert made.models.fast[0].api_key.get_secret_value() == "sk-1"
+    assert made.auth.keys == (AuthKey.model_validate({"name": "team-a", "key": "sk-2"}),)
     assert [where for *where, _ in made.discovery.sources()] == [["dns", "fast"], ["kubernetes", "fast"]]
     dumped, expected = made.model_dump(), plain.model_dump()
     for tree in (dumped, expected):
+        del tree["auth"]["keys"]
         del tree["models"]["fast"][0]["api_key"], tree["routing"]["aliases"], tree["discovery"]
     assert dumped == expected
 
 
 def test_the_template_explains_every_key() -> None:
-    full = tomli.loads(re.sub(r'^# ("?[a-z][a-z0-9_-]*"? = )', r"\1", template(), flags=re.MULTILINE))
+    full = tomli.loads(re.sub(COMMENTED_OUT, r"\1", template(), flags=re.MULTILINE))
     dumped = parse(template()).model_dump()
     for section in set(dumped) - {"models"}:
         assert set(full[section]) == set(dumped[section])
     assert set(full["models"]["fast"][0]) == set(dumped["models"]["fast"][0])
+    assert set(full["auth"]["keys"][0]) == set(AuthKey.model_fields) - {"key_sha256"}
 
 
 def test_every_line_of_the_template_fits_a_wide_terminal() -> None:

@@ -22,6 +22,9 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("models.fast.0.temperature", 0.0, 2.0, "a number from 0 to 2"),
     ("models.fast.0.priority", 0, 255, "a whole number from 0 to 255"),
     ("models.fast.0.max_in_flight", 0, 1000000, "a whole number from 0 to 1000000"),
+    ("auth.keys.0.requests_per_minute", 0, 1000000000, "a whole number from 0 to 1000000000"),
+    ("auth.keys.0.tokens_per_minute", 0, 1000000000000, "a whole number from 0 to 1000000000000"),
+    ("auth.keys.0.max_in_flight", 0, 1000000, "a whole number from 0 to 1000000"),
     ("routing.decision_cache_entries", 0, 10000000, "a whole number from 0 to 10000000"),
     ("timeouts.fast", 1, 3600, "a number from 1 to 3600"),
     ("timeouts.balanced", 1, 3600, "a number from 1 to 3600"),
@@ -40,6 +43,8 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("health.load_interval_seconds", 0.0, 3600.0, "0 (off) or a number from 1 to 3600"),
 ]
 
+KEY = {"name": "team-a", "key": "sk-1"}
+
 CHOICES = [
     ("models.fast.0.kind", ["auto", "llama_cpp", "vllm", "sglang", "ollama", "openai"]),
     ("routing.strategy", ["rule", "llm", "hybrid"]),
@@ -52,10 +57,16 @@ CHOICES = [
 
 SWITCHES = [
     "models.fast.0.tls_verify",
+    "auth.keys.0.admin",
     "server.why_headers",
     "observability.request_log",
     "observability.stream_usage",
 ]
+
+
+def _with_key(path: str) -> list[tuple[str, Any]]:
+    """What a key in the table of a client's key needs beside it."""
+    return [("auth.keys", [dict(KEY)])] if path.startswith("auth.keys") else []
 
 
 def _at(made: Config, path: str) -> Any:
@@ -66,7 +77,7 @@ def _at(made: Config, path: str) -> Any:
 
 
 def _written(path: str) -> str:
-    return path.replace("fast.0.", "fast[0].")
+    return path.replace(".0.", "[0].")
 
 
 @pytest.mark.parametrize(("path", "low", "high", "allowed"), RANGES, ids=lambda value: str(value))
@@ -74,10 +85,10 @@ def test_both_ends_of_a_range_are_allowed_and_what_is_outside_is_refused(
     path: str, low: Any, high: Any, allowed: str
 ) -> None:
     for value in (low, high):
-        assert _at(config((path, value)), path) == value
+        assert _at(config(*_with_key(path), (path, value)), path) == value
     step = 1 if isinstance(low, int) else 0.001
     for value in (low - step, high + step, -1):
-        message = problem((path, value))
+        message = problem(*_with_key(path), (path, value))
         assert message.startswith(_written(path))
         assert f"is {value}; it must be {allowed}" in message
 
@@ -85,7 +96,7 @@ def test_both_ends_of_a_range_are_allowed_and_what_is_outside_is_refused(
 @pytest.mark.parametrize(("path", "allowed"), [(row[0], row[3]) for row in RANGES])
 @pytest.mark.parametrize("value", [True, "5", math.nan, math.inf, -math.inf, [5], {"a": 5}], ids=repr)
 def test_only_a_finite_number_is_a_number(path: str, allowed: str, value: Any) -> None:
-    message = problem((path, value))
+    message = problem(*_with_key(path), (path, value))
     assert message.startswith(_written(path))
     assert f"it must be {allowed}" in message
     assert ("(write it without quotes)" in message) == (value == "5")
@@ -93,7 +104,7 @@ def test_only_a_finite_number_is_a_number(path: str, allowed: str, value: Any) -
 
 @pytest.mark.parametrize("path", [row[0] for row in RANGES if "whole" in row[3]])
 def test_a_whole_number_has_no_decimal_point(path: str) -> None:
-    assert "it must be a whole number" in problem((path, 2000.0))
+    assert "it must be a whole number" in problem(*_with_key(path), (path, 2000.0))
 
 
 @pytest.mark.parametrize("path", ["server.request_timeout_seconds", "timeouts.fast", "models.fast.0.weight"])
@@ -120,8 +131,8 @@ def test_a_choice_takes_its_words_and_names_them_if_given_another(path: str, wor
         assert _at(config((path, word)), path) == word
     allowed = ", ".join(f'"{word}"' for word in words[:-1]) + f' or "{words[-1]}"'
     for value, shown in (("", '""'), ("xyzzy", '"xyzzy"'), (5, "5"), (True, "true"), ([], "empty")):
-        assert f"{_written(path)} " in problem((path, value))
-        assert f"is {shown}; it must be {allowed}" in problem((path, value))
+        assert f"{_written(path)} " in problem(*_with_key(path), (path, value))
+        assert f"is {shown}; it must be {allowed}" in problem(*_with_key(path), (path, value))
 
 
 @pytest.mark.parametrize(("path", "words"), CHOICES, ids=lambda value: str(value))
@@ -147,9 +158,9 @@ def test_the_strategy_tool_is_refused_with_the_three_that_there_are() -> None:
 @pytest.mark.parametrize("path", SWITCHES)
 def test_a_switch_is_true_or_false_and_nothing_like_it(path: str) -> None:
     for value in (True, False):
-        assert _at(config((path, value)), path) is value
+        assert _at(config(*_with_key(path), (path, value)), path) is value
     for other in (1, 0, "true", "", 1.0):
-        assert "it must be true or false" in problem((path, other))
+        assert "it must be true or false" in problem(*_with_key(path), (path, other))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +244,10 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "slow_start_seconds": 0,
         "load_interval_seconds": 2,
     }
+    assert made.auth.model_dump() == {"public": ("/health",), "keys": ()}
+    key = config(("auth.keys", [KEY])).auth.keys[0]
+    assert (key.requests_per_minute, key.tokens_per_minute, key.max_in_flight) == (0, 0, 0)
+    assert (key.tiers, key.admin) == (TIERS, False)
     assert made.observability.model_dump() == {
         "log_level": "info",
         "log_format": "text",
@@ -303,8 +318,10 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     elsewhere |= {"tiers.fast.fallback", "recovery.hedge"}
     elsewhere |= {f"models.fast.0.{key}" for key in ("name", "model", "base_url", "weight", "api_key")}
     elsewhere |= {"models.fast.0.tls_server_name", "discovery.dns", "discovery.kubernetes"}
+    elsewhere |= {"auth.public", "auth.keys"}
+    elsewhere |= {f"auth.keys.0.{key}" for key in ("name", "key", "key_sha256", "tiers")}
     elsewhere |= {f"routing.router_timeouts.{tier}" for tier in TIERS}
-    made = build(sample()).model_dump()
+    made = build(sample(("auth.keys", [KEY]))).model_dump()
     keys = {
         f"{section}.{key}"
         for section in made
@@ -313,6 +330,7 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     }
     keys |= {f"models.fast.0.{key}" for key in made["models"]["fast"][0]}
     keys |= {f"tiers.fast.{key}" for key in made["tiers"]["fast"]}
+    keys |= {f"auth.keys.0.{key}" for key in made["auth"]["keys"][0]}
     keys |= {f"routing.{key}" for key in made["routing"] if key != "router_timeouts"}
     keys |= {f"routing.router_timeouts.{tier}" for tier in made["routing"]["router_timeouts"]}
     assert listed | elsewhere == keys

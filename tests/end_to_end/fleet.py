@@ -61,18 +61,18 @@ def fleet_config(fast: Tier, balanced: Tier = (), deep: Tier = (), **sections: M
 
 
 def _table(name: str, keys: Mapping[str, Any]) -> str:
-    return f"[{name}]\n" + "".join(f"{_key(key)} = {_value(value)}\n" for key, value in keys.items())
+    return f"[{name}]\n" + "".join(f"{_key(key)} = {toml_value(value)}\n" for key, value in keys.items())
 
 
 def _key(key: str) -> str:
     return key if key.replace("_", "").isalnum() else f'"{key}"'
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {toml_value(one)}" for key, one in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+        return "[" + ", ".join(toml_value(one) for one in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else str(value)

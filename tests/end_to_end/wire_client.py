@@ -107,8 +107,9 @@ class WireClient:
         self.writer.write(out + (self._parser.send(h11.Data(data=data)) or b""))
         self._parser.send(h11.EndOfMessage())
 
-    def get(self, path: str, method: str = "GET") -> None:
-        request = h11.Request(method=method, target=path, headers=[("host", "gateway")])
+    def get(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> None:
+        named = {"host": "gateway"} | dict(headers or {})
+        request = h11.Request(method=method, target=path, headers=list(named.items()))
         self.writer.write(self._parser.send(request) or b"")
         self._parser.send(h11.EndOfMessage())
 
