@@ -21,4 +21,12 @@ cdef class Head:
     cdef readonly bint json
 
 
+cdef class HeadReader:
+    cdef readonly bytes unparsed
+    cdef int informational
+
+    cdef void reset(self)
+    cdef tuple read(self, bytes data)
+
+
 cpdef tuple parse_head(bytes data)

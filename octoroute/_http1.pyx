@@ -9,6 +9,7 @@ from libc.string cimport memchr
 
 cdef Py_ssize_t MAX_HEAD_BYTES = 65536
 cdef Py_ssize_t MAX_HEADERS = 256
+cdef int MAX_INFORMATIONAL = 8  # 1xx heads before an answer
 
 # Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the
 # client, and our own names, which a server must not forge.
@@ -170,3 +171,37 @@ cpdef tuple parse_head(bytes data):
     # HTTP/1.0 connections are never kept: the servers in question close them whatever they say.
     head.keep_alive = version_1_1 and not close and head.framing != UNTIL_CLOSE
     return head, end
+
+
+cdef class HeadReader:
+    """Reads the head of one answer after the other through reads of any size; informational ones (1xx) are
+    skipped.
+    """
+
+    def __cinit__(self):
+        self.reset()
+
+    cdef void reset(self):
+        self.unparsed = b""
+        self.informational = 0
+
+    cdef tuple read(self, bytes data):
+        """(Head, what came behind it), or (None, b"") while it is incomplete. Raises Malformed."""
+        cdef Py_ssize_t used
+        cdef Head head
+        if self.unparsed:
+            data = self.unparsed + data
+        while True:
+            head, used = parse_head(data)
+            if head is None:
+                self.unparsed = data
+                return None, b""
+            if head.status == 101:
+                raise Malformed("an upgrade nobody asked for")
+            data = data[used:]
+            if head.status >= 200:
+                self.unparsed = b""
+                return head, data
+            self.informational += 1
+            if self.informational > MAX_INFORMATIONAL:
+                raise Malformed("too many informational heads")

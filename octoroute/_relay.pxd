@@ -1,6 +1,8 @@
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
-from octoroute._http1 cimport Head
+from octoroute._http1 cimport Head, HeadReader
+from octoroute._sse cimport Delivered
+from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
 
 
@@ -13,17 +15,19 @@ cdef enum:
     SPENT = 5     # complete, or given up
 
 
-cdef class Relay:
+cdef class Relay(TurningPoints):
     cdef readonly object transport
     cdef readonly Framing framing
     cdef readonly Head head
-    cdef readonly bytes unparsed          # an incomplete head
+    cdef readonly HeadReader heads
     cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
     cdef list held
     cdef readonly Py_ssize_t held_bytes
     cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
     cdef int phase
-    cdef int informational
+    # A stream's writes to its client, if somebody wants them: set before it flows. Events are then held until
+    # they are complete, however long that takes.
+    cdef public Delivered delivered
     cdef readonly bint reusable           # nothing was seen that forbids another request on this connection
     cdef readonly bint closed
     cdef readonly long long first_ns      # first body byte, 0: none
@@ -36,6 +40,8 @@ cdef class Relay:
     cdef public long long idle_ns         # PASS and RECODE: longest silence
     cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
     cdef readonly bint clean              # what the client got ends with a complete event
+    cdef public long long watch_ns        # silence of the server, then on_silence(); 0: never
+    cdef long long watched_ns             # when that was last
     cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
     cdef readonly Gaps gaps
     cdef object __weakref__

@@ -12,13 +12,15 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
-from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, parse_head
+from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, HeadReader
+from octoroute._sse cimport last_event_end, names_error
+from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
 
 from octoroute._http1 import Malformed
 
 cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is larger flows as it comes
-cdef int MAX_INFORMATIONAL = 8             # 1xx heads before an answer
+cdef Py_ssize_t MAX_DELIVERED = 32768      # delivered bytes that are kept before on_delivered()
 cdef Py_ssize_t TINY = 24                  # a read without a usage: [DONE], a last chunk, a comment
 
 cdef inline long long clock_ns() noexcept:
@@ -38,45 +40,24 @@ cdef bytes unframed(list pieces):
     return b"".join(payload)
 
 
-cdef class Relay:
+cdef class Relay(TurningPoints):
     def __cinit__(self):
         self.framing = Framing()
         self.gaps = Gaps()
         self.held = []
-        self.unparsed = b""
+        self.heads = HeadReader()
         self.phase = IDLE
         self.reusable = True
-
-    def on_head(self):
-        """A head came, and nothing of its body yet."""
-
-    def on_held(self):
-        """The held beginning of the body grew, or the body is complete."""
-
-    def on_end(self):
-        """The body is complete and all of it was passed on."""
-
-    def on_failure(self, str reason):
-        """The answer can't be completed: `reason` is `closed`, `reset` or `malformed: ...`."""
-
-    def on_quiet(self):
-        """The client has heard nothing for `ping_ns`."""
-
-    def on_overdue(self):
-        """`deadline_ns` or `idle_ns` is over."""
-
-    def on_idle_lost(self):
-        """The connection ended while no request was under way."""
 
     def begin(self):
         """A request is about to be written: expect an answer."""
         self.phase = HEAD
         self.head = None
-        self.unparsed = b""
+        self.heads.reset()
+        self.delivered = None
         self.held.clear()
         self.held_bytes = self.held_settled = 0
         self.clean = True
-        self.informational = 0
         self.first_ns = 0
         self.last_ns = self.out_ns = clock_ns()
         self.bytes_out = 0
@@ -109,7 +90,10 @@ cdef class Relay:
             self.held_bytes = len(held) - ready
         self.out_ns = clock_ns()
         self.bytes_out += ready
-        write(prefix + held[:ready])
+        held = held[:ready]
+        if self.delivered is not None:
+            self.delivered.add(held)
+        write(prefix + held)
 
     def recode(self, write_payload):
         """Only the payload goes to `write_payload`, in pieces that end where an event ends."""
@@ -134,12 +118,14 @@ cdef class Relay:
         """No more of this answer is wanted; the connection is fit for another if `reusable`, `complete`."""
         self.phase = SPENT
         self.write = None
+        self.delivered = None
         self.forget_held()
 
     def rest(self):
         """Between requests: what comes now was not asked for."""
         self.phase = IDLE
         self.head = None
+        self.watch_ns = 0
         self.tail = self.tail_before = None
 
     @property
@@ -151,6 +137,11 @@ cdef class Relay:
         """Whether bytes of the answer went to the client, so that no other can take its place."""
         return self.phase == PASS or self.phase == RECODE
 
+    @property
+    def passes_framing(self):
+        """Whether the answer flows with the framing that it came in."""
+        return self.phase == PASS or self.reframes
+
     def spoke(self):
         """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
@@ -160,6 +151,12 @@ cdef class Relay:
         self.held_bytes = self.held_settled = 0
 
     cdef emit(self, bytes data, bint clean, long long now):
+        if self.delivered is not None:
+            if names_error(data) and self.on_error_word(data):
+                return
+            self.delivered.add(data)
+            if self.delivered.size > MAX_DELIVERED:
+                self.on_delivered()
         self.bytes_out += len(data)
         self.out_ns = now
         self.clean = clean
@@ -213,9 +210,10 @@ cdef class Relay:
                 self.show(payload, now)
                 used = 0
             elif payload is not None:
-                data = b"".join(payload)
+                data = b"".join(self.held + payload)
+                self.forget_held()
                 used = len(data)
-                settled = used if self.framing.done or self.framing.between_events() else 0
+                settled = last_event_end(data)
             if not self.head.event_stream or self.framing.done:
                 settled = used
             if settled < used:
@@ -259,29 +257,13 @@ cdef class Relay:
         self.emit(ready, clean, clock_ns())
 
     cdef take_head(self, bytes data):
-        cdef Py_ssize_t used
-        if self.unparsed:
-            data = self.unparsed + data
-        while True:
-            try:
-                self.head, used = parse_head(data)
-                if self.head is not None and self.head.status == 101:
-                    raise Malformed("an upgrade nobody asked for")
-            except Malformed as error:
-                self.head = None
-                self.fail(f"malformed: {error}")
-                return
-            if self.head is None:
-                self.unparsed = data
-                return
-            data = data[used:]
-            if self.head.status >= 200:
-                break
-            self.informational += 1
-            if self.informational > MAX_INFORMATIONAL:
-                self.fail("malformed: too many informational heads")
-                return
-        self.unparsed = b""
+        try:
+            self.head, data = self.heads.read(data)
+        except Malformed as error:
+            self.fail(f"malformed: {error}")
+            return
+        if self.head is None:
+            return
         self.framing.reset(self.head.framing, self.head.length)
         if not self.head.event_stream:
             self.usage = None

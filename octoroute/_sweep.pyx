@@ -3,6 +3,7 @@
 from octoroute._relay cimport HEAD, HOLD, PASS, RECODE, Relay
 
 cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
+cdef long long AGAIN_NS = 500_000_000      # between two on_silence() of one silence
 
 
 def sweep(relays, long long now):
@@ -10,7 +11,7 @@ def sweep(relays, long long now):
     cdef Relay relay
     for relay in list(relays):
         if relay.phase == PASS or relay.phase == RECODE:
-            if relay.held_bytes and now - relay.last_ns > PARTIAL_NS:
+            if relay.held_bytes and relay.delivered is None and now - relay.last_ns > PARTIAL_NS:
                 relay.flush(False)
             if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
                 relay.on_overdue()
@@ -21,5 +22,9 @@ def sweep(relays, long long now):
                 continue
         else:
             continue
+        if relay.watch_ns and now - relay.last_ns > relay.watch_ns and not relay.writing_paused:
+            if now - relay.watched_ns > AGAIN_NS:
+                relay.watched_ns = now
+                relay.on_silence(now - relay.last_ns)
         if relay.ping_ns and now - relay.out_ns > relay.ping_ns:
             relay.on_quiet()

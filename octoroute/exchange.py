@@ -130,6 +130,8 @@ class Outcome:
         "",
     )  # its endpoint, or the one that it outpaced, and why that gave no answer
     unretried: str = ""  # why the last attempt was in vain, where the retry budget allowed no other
+    # (endpoint, `resumed`, `refused` or `failed`) of each server that left its stream unfinished
+    recoveries: list[tuple[str, str]] = field(default_factory=list)
     ttft_s: float = -1.0
     overhead_s: float = -1.0
     duration_s: float = 0.0

@@ -30,6 +30,9 @@ class Terms:
     hedge_s: float | None  # after which a stream without an event is late; 0: as learnt, None: never
     hedge_budget: float  # hedges, as a share of requests
     failures: int  # consecutive, then an endpoint is unhealthy
+    resume: bool  # whether a broken stream is continued elsewhere
+    resume_bytes: int  # of text, of a stream that can be
+    stall_ns: int  # silence after which a stream counts as broken if it can be continued; 0: never
     retry_after_s: int  # what a client is told when no endpoint is healthy
     why_headers: bool  # whether answers say how they came about
 
@@ -134,6 +137,9 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         hedge_s={"off": None, "p95": 0.0}.get(config.recovery.hedge, config.recovery.hedge),
         hedge_budget=config.recovery.hedge_budget,
         failures=config.health.failures,
+        resume=config.recovery.resume,
+        resume_bytes=config.recovery.resume_buffer_bytes,
+        stall_ns=int(config.recovery.stall_seconds * 1e9),
         retry_after_s=max(1, round(config.health.interval_seconds)),
         why_headers=config.server.why_headers,
     )

@@ -5,6 +5,7 @@ changed, which one load of a shared counter tells. Who is chosen of those that m
 Reads no clock: who has one calls `refresh` about once a second.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal
 
@@ -46,6 +47,7 @@ class Group:
         "facts",
         "label",
         "policy",
+        "replicated",
         "slow_start_s",
         "trust_s",
     )
@@ -67,6 +69,9 @@ class Group:
         self.trust_s = trust_s
         # Where there is nothing to choose, nothing is weighed.
         self.policy = policy if len(self.endpoints) > 1 else "weighted"
+        # Models that two endpoints serve: what one has begun, another can go on with.
+        models = Counter(endpoint.spec.model for endpoint in self.endpoints)
+        self.replicated = frozenset(model for model, count in models.items() if count > 1)
         self._state = state
         self._slots = [endpoint.slot for endpoint in self.endpoints]
         self._index = {slot: index for index, slot in enumerate(self._slots)}

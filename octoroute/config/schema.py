@@ -177,6 +177,22 @@ class Retry(Section):
 class Recovery(Section):
     """What happens to a stream whose server is late or fails."""
 
+    resume: bool = Field(
+        default=True,
+        description="Whether another server of the same model goes on with a broken stream, unseen.",
+    )
+    resume_buffer_bytes: int = Field(
+        default=1_048_576,
+        ge=0,
+        le=1_073_741_824,
+        description="Text kept of each stream for that; a longer one can't be resumed.",
+    )
+    stall_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=86_400,
+        description="Silence after which a stream is resumed elsewhere if that is possible; 0 is off.",
+    )
     hedge: HedgeDelay = Field(
         default="off",
         description="When a second server is asked too, if the first has sent no event by then: off, seconds,"

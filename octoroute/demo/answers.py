@@ -4,6 +4,7 @@ Two servers with the same seed say the same; an answer that is continued from a 
 exactly where the prefix ends. Knows OpenAI's request fields, not HTTP.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ WIDE_WORDS = (
     "\u00fcber ",
     "\U0001f469\u200d\U0001f52c ",
 )
+_VOCABULARY = re.compile(
+    "|".join(re.escape(word) for word in {*WIDE_WORDS, *(word for slot in SENTENCE for word in slot)}) + "|.",
+    re.DOTALL,
+)
 ANSWER_TOKENS = 24  # how long an answer is that nothing else limits
 CHARS_PER_TOKEN = 4
 MASK = 0xFFFFFFFF
@@ -77,6 +82,11 @@ def key_of(prompt: str, *, index: int = 0, seed: int = 0) -> int:
     return zlib.crc32(f"{seed}/{index}/{prompt}".encode("utf-8", "surrogatepass"))
 
 
+def count_tokens(text: str) -> int:
+    """How many tokens a text of these servers is."""
+    return len(_VOCABULARY.findall(text))
+
+
 def text(prompt: str, length: int, *, index: int = 0, seed: int = 0, wide: bool = False) -> str:
     """The first `length` tokens of the answer to a prompt: the oracle of the tests."""
     key = key_of(prompt, index=index, seed=seed)
@@ -85,7 +95,9 @@ def text(prompt: str, length: int, *, index: int = 0, seed: int = 0, wide: bool 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A completion request, read as leniently as real servers read it. `continued` is text to go on from."""
+    """A completion request, read as leniently as real servers read it. `continued` is text to go on from;
+    `echoes`: the answer begins with it.
+    """
 
     prompt: str
     chat: bool
@@ -97,10 +109,11 @@ class Asked:
     ignore_eos: bool
     tool: dict[str, Any] | None
     continued: str = ""
+    echoes: bool = False
 
     @property
     def prompt_tokens(self) -> int:
-        return max(1, -(-len(self.prompt) // CHARS_PER_TOKEN))
+        return max(1, -(-len(self.prompt) // CHARS_PER_TOKEN)) + count_tokens(self.continued)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,7 @@ def read(fields: dict[str, Any], *, chat: bool, continues: bool) -> Asked:
         ignore_eos=fields.get("ignore_eos") is True,
         tool=_tool_to_call(fields, messages),
         continued=continued,
+        echoes=bool(continued) and fields.get("continue_final_message") is not True,
     )
 
 

@@ -59,6 +59,8 @@ class LlamaCpp:
             return await self._complete(request, chat=path == "/chat/completions")
         if path == "/embeddings":
             return _json(shapes.embeddings(self._engine.model, request.json.get("input")))
+        if path == "/tokenize":
+            return _json({"tokens": list(range(answers.count_tokens(str(request.json.get("content")))))})
         return self.error(404, "File Not Found", "not_found_error")
 
     def loading(self) -> Answer:

@@ -22,7 +22,7 @@ def deltas(asked: Asked, one: Choice, position: int, token: str) -> list[dict[st
     if position == 0 and ord(token[:1] or " ") < 0x10000:
         found.append({"role": "assistant", "content": None})
     if one.call is None:
-        return [*found, {"content": token}]
+        return [*found, {"content": asked.continued + token if asked.echoes and position == 0 else token}]
     if position == 0:
         function = {"name": one.call[0], "arguments": ""}
         found.append({"tool_calls": [{"index": 0, "id": "call_0", "type": "function", "function": function}]})
@@ -74,7 +74,8 @@ def plain(asked: Asked, choices: list[Choice]) -> dict[str, Any]:
         if not asked.chat:
             entry |= {"text": one.text, "logprobs": None}
         elif one.call is None:
-            entry["message"] = {"role": "assistant", "content": one.text}
+            text = asked.continued + one.text if asked.echoes else one.text
+            entry["message"] = {"role": "assistant", "content": text}
         else:
             function = {"name": one.call[0], "arguments": one.call[1]}
             call = {"id": "call_0", "type": "function", "function": function}

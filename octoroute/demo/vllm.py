@@ -48,6 +48,7 @@ class Vllm:
         if not keyless and request.header("authorization") != f"Bearer {self._api_key}":
             return _json({"error": "Unauthorized"}, 401)
         routes = {"/v1/chat/completions": "POST", "/v1/completions": "POST", "/v1/embeddings": "POST"}
+        routes["/tokenize"] = "POST"
         routes |= {
             "/v1/models": "GET",
             "/health": "GET",
@@ -114,6 +115,9 @@ class Vllm:
         model = fields.get("model")
         if model not in (None, self._engine.model):
             return self.error(404, f"The model `{model}` does not exist.", "NotFoundError", "model")
+        if request.path == "/tokenize":
+            count = answers.count_tokens(str(fields.get("prompt")))
+            return _json({"count": count, "max_model_len": 32768, "tokens": list(range(count))})
         if request.path == "/v1/embeddings":
             return _json(shapes.embeddings(self._engine.model, fields.get("input")))
         chat = request.path == "/v1/chat/completions"

@@ -135,6 +135,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tier", "to"),
     ),
     Metric(
+        "octoroute_stream_recoveries_total",
+        "counter",
+        "Servers that left their stream unfinished, by what became of it: resumed, refused, failed.",
+        ("tier", "outcome"),
+    ),
+    Metric(
         "octoroute_time_to_first_token_seconds",
         "histogram",
         "From the request read to the first byte of the answer's body.",

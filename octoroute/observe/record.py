@@ -70,6 +70,7 @@ class Recorder:
         self._retries = registry.bound("octoroute_retries_total")
         self._unretried = registry.bound("octoroute_retries_refused_total")
         self._hedges = registry.bound("octoroute_hedges_total")
+        self._recoveries = registry.bound("octoroute_stream_recoveries_total")
         self._broken = registry.bound("octoroute_mid_stream_failures_total")
         self._failures = registry.counter("octoroute_metrics_recording_failures_total", "record")
 
@@ -114,6 +115,8 @@ class Recorder:
             tier.prompt_tokens.add(outcome.prompt_tokens)
         if outcome.completion_tokens > 0:
             tier.completion_tokens.add(outcome.completion_tokens)
+        for _, how in outcome.recoveries:
+            self._recoveries[name, how].inc()
         if outcome.failures:
             self._count_failures(name, outcome)
         if outcome.hedge:
@@ -128,6 +131,8 @@ class Recorder:
     def _count_failures(self, tier: str, outcome: Outcome) -> None:
         for endpoint, reason in outcome.failures:
             self._attempts[tier, endpoint, reason].inc()
+            if reason == "broken":
+                self._broken[(endpoint,)].inc()
         for _, reason in outcome.failures[: outcome.attempts - 1]:
             self._retries[tier, reason].inc()
         if outcome.unretried:
@@ -151,6 +156,7 @@ class Recorder:
             outcome.prompt_tokens,
             outcome.completion_tokens,
             outcome.bytes_out,
+            len(outcome.recoveries) - (outcome.result == "broken"),
         )
 
 

@@ -32,8 +32,9 @@ FIELDS: Final[dict[str, Literal["time", "word", "text", "count", "tenths"]]] = {
     "prompt_tokens": "count",
     "completion_tokens": "count",
     "bytes": "count",
+    "resumed": "count",
 }
-Entry = tuple[float, str, str, str, str, str, str, int, int, str, float, float, int, int, int]
+Entry = tuple[float, str, str, str, str, str, str, int, int, str, float, float, int, int, int, int]
 Format = Callable[[Entry], bytes]
 
 LOGGER: Final = "octoroute.request"  # what the lines are called in the log, and in a filter of its levels

@@ -5,6 +5,7 @@ metrics and log are the same, and the model's answer is kept whole and said agai
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
@@ -88,6 +89,9 @@ class Collector:
         if answer.status == 200:
             self.content, self.cut_off = read_completion(answer.body)
         self.answer = answer
+
+    def carry_on(self) -> Callable[[bytes], object]:
+        return self._keep
 
     def end(self) -> None:
         assert self._head is not None

@@ -3,6 +3,7 @@
 Answers of model servers don't pass through aiohttp: they are written to the client's transport as they come.
 """
 
+from collections.abc import Callable
 from typing import Final, Self
 
 from aiohttp import web
@@ -147,6 +148,11 @@ class Downstream:
         else:
             return
         relay.spoke()
+
+    def carry_on(self) -> Callable[[bytes], object]:
+        """From here the payload alone is given, framed anew: another server goes on with the answer."""
+        self._recoded = True
+        return self._payload if self._http11 else self._transport.write
 
     def end(self) -> None:
         """Everything of a streamed answer was passed on: the end of our own framing is due."""

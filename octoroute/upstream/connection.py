@@ -5,14 +5,18 @@ What came of an exchange is its verdict; what to do about it is decided in forwa
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
+from octoroute._framing import Framing
 from octoroute._http1 import Head
 from octoroute._relay import Relay
+from octoroute._sse import Delivered
+from octoroute.upstream.events import EventReader
 
 if TYPE_CHECKING:
     from octoroute.upstream.pool import Pool
@@ -23,6 +27,9 @@ HOLD_BYTES = 65_536
 # A stream's head waits so long for the first event behind it: a server that fails at once can then be
 # replaced, or its failure told as a status; a client whose prompt takes longer sees that it was heard.
 ANNOUNCE_NS = 250_000_000
+# A stream silent for so long may be one whose server takes no more connections: it was told to end, and will
+# never say more. The next look at the server comes a second later at the earliest.
+DOUBT_NS = 2_000_000_000
 CHUNKED = 2
 RETRYABLE = frozenset((429, 500, 502, 503, 504))
 
@@ -65,6 +72,27 @@ class Promise(Protocol):
     def set_result(self, verdict: Verdict, /) -> None: ...
 
 
+class Rescue(Protocol):
+    """What a connection needs of whoever can have its stream continued elsewhere (resume.py)."""
+
+    @property
+    def stall_ns(self) -> int:
+        """Silence after which the stream counts as broken if it can be continued; 0: never."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it wants what is delivered."""
+
+    def possible(self, connection: "Connection") -> bool:
+        """Whether the stream could be continued by another server now."""
+
+    def absorb(self, connection: "Connection") -> object:
+        """Takes over what was delivered so far."""
+
+    def note_break(self, connection: "Connection") -> None:
+        """The stream broke, and is to be continued or ended there."""
+
+
 class Connection(Relay):
     """`ask` starts an exchange; its promise gets the verdict. `reason` says what went wrong, for the log."""
 
@@ -74,6 +102,7 @@ class Connection(Relay):
         self.client: ClientSide | None = None
         self.promise: Promise | None = None
         self.reason = ""
+        self.rescue: Rescue | None = None
         self.silence_ns = 0
         self.was_reused = False
         self.carried_stream = False
@@ -137,6 +166,8 @@ class Connection(Relay):
         if head.event_stream and head.status == 200:
             self.carried_stream = True
             if self._lives():
+                if self.rescue is not None and self.rescue.keeps:
+                    self.delivered = Delivered()
                 self._start()
         elif self.framing.done:
             problem = self._unlikely() if head.status == 200 else ""
@@ -159,7 +190,7 @@ class Connection(Relay):
                 self.settle(Verdict.FAILED, "malformed: a stream without an event")
                 return False
             return self.held_bytes > HOLD_BYTES
-        if b'"error"' in event and is_error_event(event):
+        if b'"error"' in payload and (is_error_event(event) or self._breaks(payload)):
             self.settle(Verdict.FAILED, "error event")
             return False
         return True
@@ -183,6 +214,10 @@ class Connection(Relay):
         if self.complete:
             self.settle(Verdict.STREAMED)
 
+    def _breaks(self, payload: bytes) -> bool:
+        """Whether a stream that could be sent again elsewhere holds an error event."""
+        return self.rescue is not None and has_error_event(payload)
+
     def on_end(self) -> None:
         self.settle(Verdict.STREAMED)
 
@@ -205,6 +240,43 @@ class Connection(Relay):
         elif self.clean:
             self.client.ping(self)
 
+    def on_silence(self, silence_ns: int) -> None:
+        rescue = self.rescue
+        if self.promise is None:
+            return
+        if (
+            rescue is not None
+            and 0 < rescue.stall_ns <= silence_ns
+            and self.flowing
+            and rescue.possible(self)
+        ):
+            self.settle(Verdict.BROKEN, "stalled")
+        elif silence_ns >= DOUBT_NS:
+            self.pool.doubt(self)
+
+    @property
+    def silent(self) -> bool:
+        """Whether an answer is awaited whose server has said nothing for long."""
+        return self.promise is not None and time.monotonic_ns() - self.last_ns >= DOUBT_NS
+
+    def fail_silent(self) -> None:
+        """The silent server takes no new connections."""
+        self.on_failure("refused")
+
+    def on_delivered(self) -> None:
+        if self.rescue is not None:
+            self.rescue.absorb(self)
+
+    def on_error_word(self, data: bytes) -> bool:
+        rescue = self.rescue
+        if rescue is None or not self.clean:
+            return False
+        payload = Framing(CHUNKED).feed(data)[2] if self.passes_framing else data
+        if not has_error_event(payload) or not rescue.possible(self):
+            return False
+        self.settle(Verdict.BROKEN, "error event")
+        return True
+
     def on_idle_lost(self) -> None:
         self.pool.lost(self)
 
@@ -217,7 +289,7 @@ class Connection(Relay):
     @property
     def unanswered(self) -> bool:
         """Whether the connection ended before any byte of an answer came."""
-        return self.closed and self.head is None and not self.unparsed
+        return self.closed and self.head is None and not self.heads.unparsed
 
     def client_gone(self) -> None:
         """The client left: nobody wants the answer, so the server is told at once by closing."""
@@ -237,6 +309,7 @@ class Connection(Relay):
             # The client that did not read is no longer this connection's.
             self.transport.resume_reading()
         self.finish()
+        self.rescue = None
         if fit and not self.transport.is_closing():
             self.rest()
             self.pool.give(self)
@@ -260,6 +333,11 @@ def first_data_event(payload: bytes) -> bytes | None:
         if event.startswith(b"data") or b"\ndata" in event or b"\rdata" in event:
             return event
         at = end + length
+
+
+def has_error_event(payload: bytes) -> bool:
+    """Whether one of the complete events is an error."""
+    return any(is_error_event(event) for event, data in EventReader().feed(payload) if data is not None)
 
 
 def is_error_event(event: bytes) -> bool:

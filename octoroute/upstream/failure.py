@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from octoroute.errors import GatewayError, Overloaded, UpstreamFailed, UpstreamTimeout
+from octoroute.balance.group import Group
+from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed, UpstreamTimeout
+from octoroute.exchange import Plan
+from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer, server_message
 
 
@@ -54,3 +57,16 @@ def failed(reason: str) -> Failure:
 def timed_out() -> Failure:
     """An exchange without an answer in time."""
     return Failure(UpstreamTimeout("the server did not answer in time"), "timeout")
+
+
+def broke_off() -> UpstreamFailed:
+    """What a client is told when its stream can't be completed."""
+    return UpstreamFailed("the server's answer ended early", code="stream_interrupted")
+
+
+def nobody(group: Group, plan: Plan, terms: Terms) -> GatewayError:
+    """Why no endpoint could be asked."""
+    target = f"tier {plan.target.tier}" if plan.target.name is None else f"endpoint {plan.target.name}"
+    if group.vacancy() == "full":
+        return Overloaded(f"every endpoint of {target} is busy", retry_after_s=1)
+    return NoEndpoint(f"no healthy endpoint in {target}", retry_after_s=terms.retry_after_s)

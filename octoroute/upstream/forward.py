@@ -16,14 +16,16 @@ from typing import Protocol
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
-from octoroute.errors import GatewayError, NoEndpoint, Overloaded, UpstreamFailed
+from octoroute.errors import UpstreamFailed
 from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
-from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
-from octoroute.upstream.failure import Failure, failed, no_stream, refused, timed_out
+from octoroute.upstream.connection import DOUBT_NS, RETRYABLE, Connection, Promise, Verdict
+from octoroute.upstream.continuing import may_continue
+from octoroute.upstream.failure import Failure, broke_off, failed, no_stream, nobody, refused, timed_out
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.hedge import Hedge, may_hedge
+from octoroute.upstream.resume import Carrier, Rescue
 from octoroute.upstream.site import Site
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
@@ -31,22 +33,13 @@ PING_NS = 15_000_000_000
 WHY = b"x-octoroute-attempts: %d\r\nx-octoroute-overhead-ms: %.3f\r\n"
 
 
-class Client(ClientSide, Protocol):
+class Client(Carrier, Protocol):
     """The client's side of one request (server/downstream.py)."""
 
     why: bytes
 
-    def attach(self, connection: Connection | None) -> None:
-        """Which connection is closed when the client leaves, and paused while it does not read."""
-
     def send_whole(self, answer: Answer) -> None:
         """Writes a complete answer."""
-
-    def end(self) -> None:
-        """Everything of a streamed answer is out."""
-
-    def break_off(self, error: GatewayError, *, clean: bool) -> None:
-        """A streamed answer can't be completed. `clean`: what went out so far ends with a complete event."""
 
 
 class Forwarding:
@@ -78,6 +71,7 @@ class Forwarding:
         "hedge",
         "outcome",
         "plan",
+        "rescue",
         "sites",
         "struck",
         "terms",
@@ -111,6 +105,9 @@ class Forwarding:
         self.struck: set[Endpoint] = set()
         self.failure: Failure | None = None
         self.hedge: Hedge | None = None
+        self.rescue: Rescue | None = None
+        if view.stream and group.replicated and terms.resume and may_continue(view.path, view.fields):
+            self.rescue = Rescue(view, group, sites, terms, forwarder.active, client, outcome, self.budget)
         self._done = done
         # Of the attempt under way. It has begun where there is a lease, and is sent where there is a
         # connection. `_stale`: it needs a new one, because the idle one was dead or the request is another.
@@ -161,16 +158,21 @@ class Forwarding:
             self._return_lease()
             self._done(error)
             return
-        if over:
+        if over and not self._broke:
             self._done(None)
         else:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    @property
+    def _broke(self) -> bool:
+        """Whether a stream broke that may go on elsewhere."""
+        return self.rescue is not None and self.rescue.broke
+
     async def _run(self) -> None:
-        """The attempts that are left, the one that has begun first."""
+        """What is left to do: the attempts, the one that has begun first, and the rest of a broken stream."""
         self._runs = True
         try:
-            while True:
+            while not self._broke:
                 if self._lease is None:
                     lease = await self._next()
                     if lease is None:
@@ -179,6 +181,8 @@ class Forwarding:
                     self._begin(lease)
                 if await self._attempt():
                     break
+            if self.rescue is not None and self.rescue.broke:
+                await self.rescue.carry_on()
         except BaseException as error:
             if self._connection is not None:
                 self._leave(self._connection)
@@ -265,6 +269,10 @@ class Forwarding:
             client.why = self.plan.notes
         self._connection = connection
         self.forwarder.active[connection] = self.tried[-1]
+        if self.view.stream:
+            connection.watch_ns = DOUBT_NS
+            if self.rescue is not None:
+                self.rescue.watch_over(connection, self.tried[-1])
         client.attach(connection)
 
     def _ended(self, verdict: Verdict) -> bool:
@@ -336,7 +344,7 @@ class Forwarding:
         """Nobody is left to be tried: passes on what the last one said, or raises what went wrong."""
         failure = self.failure
         if failure is None:
-            raise _nobody(self.group, self.plan, self.terms)
+            raise nobody(self.group, self.plan, self.terms)
         if failure.answer is None or self.client.started:
             raise failure.error
         self.client.send_whole(failure.answer)
@@ -373,10 +381,10 @@ class Forwarding:
             raise asyncio.CancelledError
         outcome.result = "broken"
         outcome.error = connection.reason
-        client.break_off(
-            UpstreamFailed("the server's answer ended early", code="stream_interrupted"),
-            clean=connection.clean,
-        )
+        if connection.rescue is not None and connection.head.event_stream:
+            connection.rescue.note_break(connection)
+        else:
+            client.break_off(broke_off(), clean=connection.clean)
         return None
 
 
@@ -388,10 +396,3 @@ def _book_stream(connection: Connection, view: RequestView, outcome: Outcome) ->
     outcome.chunks = connection.framing.chunks
     outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
     outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")
-
-
-def _nobody(group: Group, plan: Plan, terms: Terms) -> GatewayError:
-    target = f"tier {plan.target.tier}" if plan.target.name is None else f"endpoint {plan.target.name}"
-    if group.vacancy() == "full":
-        return Overloaded(f"every endpoint of {target} is busy", retry_after_s=1)
-    return NoEndpoint(f"no healthy endpoint in {target}", retry_after_s=terms.retry_after_s)

@@ -22,6 +22,8 @@ MAX_IDLE = 256
 PROBATION_SECONDS = 0.1
 # What was learnt about closing after streams is doubted after this long: the server may have been replaced.
 RELEARN_SECONDS = 300.0
+# Between two looks at a server that is silent.
+DOUBT_SECONDS = 1.0
 
 
 class Clock(Protocol):
@@ -58,6 +60,10 @@ class Pool:
         self.kind = ""
         self.opened = 0
         self.closed = False
+        # Connections whose server has been silent, until it was seen whether it still takes new ones.
+        self.doubted: set[Connection] = set()
+        self.doubted_at = -1.0
+        self._look: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return (
@@ -102,6 +108,35 @@ class Pool:
                 "the server could not be reached", detail=f"connect {self.label}: {error}"
             ) from None
         return connection
+
+    def doubt(self, connection: Connection) -> None:
+        """The server of `connection` has been silent for long: a server that refuses new connections was told
+        to end, and will say no more. Looks at most once a second, whoever asks.
+        """
+        self.doubted.add(connection)
+        now = self.clock()
+        if self._look is None and now - self.doubted_at >= DOUBT_SECONDS:
+            self.doubted_at = now
+            self._look = asyncio.get_running_loop().create_task(self._look_at_server())
+
+    async def _look_at_server(self) -> None:
+        refuses = False
+        try:
+            async with asyncio.timeout(self.connect_s):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    asyncio.Protocol, self.host, self.port
+                )
+                transport.abort()
+        except ConnectionRefusedError:
+            refuses = True
+        except OSError:
+            pass  # slow, or unreachable from here just now: no proof of anything
+        finally:
+            self._look = None
+            doubted, self.doubted = self.doubted, set()
+        for connection in doubted:
+            if refuses and connection.silent:
+                connection.fail_silent()
 
     def give(self, connection: Connection) -> None:
         """Takes back a connection whose answer was complete."""
@@ -150,6 +185,8 @@ class Pool:
             connection.close()
         self.idle.clear()
         self.probation.clear()
+        if self._look is not None:
+            self._look.cancel()
 
     def _keep(self, connection: Connection) -> None:
         if len(self.idle) >= MAX_IDLE:

@@ -70,6 +70,10 @@ class RequestWriter:
         """A POST of the gateway's own to a route of the OpenAI API, such as `/v1/chat/completions`."""
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._head(path), len(body), body)
 
+    def instead(self, view: RequestView, body: bytes) -> bytes:
+        """A client's request with another body."""
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head(view.path), view.headers, len(body), body)
+
     def _head(self, path: str) -> bytes:
         head = self._heads.get(path)
         if head is None:

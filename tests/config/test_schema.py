@@ -35,6 +35,8 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("retry.backoff_seconds", 0.0, 30.0, "a number from 0 to 30"),
     ("retry.budget", 0.0, 100.0, "a number from 0 to 100"),
     ("recovery.hedge_budget", 0.0, 1.0, "a number from 0 to 1"),
+    ("recovery.resume_buffer_bytes", 0, 1_073_741_824, "a whole number from 0 to 1073741824"),
+    ("recovery.stall_seconds", 0.0, 86_400.0, "a number from 0 to 86400"),
     ("health.interval_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
     ("health.timeout_seconds", 0.1, 300.0, "a number from 0.1 to 300"),
     ("health.failures", 1, 1000, "a whole number from 1 to 1000"),
@@ -61,6 +63,7 @@ SWITCHES = [
     "server.why_headers",
     "observability.request_log",
     "observability.stream_usage",
+    "recovery.resume",
 ]
 
 

@@ -5,7 +5,7 @@ from octoroute.observe.request_log import FIELDS, Entry
 
 
 def entry(number: int) -> Entry:
-    return (float(number), f"r{number}", "", "auto", "fast", "llm", "q", 1, 200, "ok", -1.0, 2.0, -1, 3, 4)
+    return (float(number), f"r{number}", "", "auto", "fast", "llm", "q", 1, 200, "ok", -1.0, 2.0, -1, 3, 4, 0)
 
 
 def ids(recent: Recent, limit: int | None = None) -> list[object]:

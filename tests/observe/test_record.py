@@ -158,7 +158,7 @@ def test_one_line_and_one_entry_are_written_and_neither_holds_content(desk: Desk
     assert desk.lines == [
         b"1970-01-01T00:00:00.000Z INFO octoroute.request: request_id=r1 tenant=- model=auto tier=fast"
         b" why=rule:casual_chat endpoint=qwen attempts=1 status=200 result=ok ttft_ms=200.0"
-        b" duration_ms=1500.0 prompt_tokens=11 completion_tokens=7 bytes=900\n"
+        b" duration_ms=1500.0 prompt_tokens=11 completion_tokens=7 bytes=900 resumed=0\n"
     ]
     [entry] = desk.recent.latest()
     assert entry["model"] == "auto"

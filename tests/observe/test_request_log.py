@@ -17,11 +17,11 @@ PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=\\]+)')
 def entry(request_id: str = "r1", tenant: str = "", model: str = "auto", endpoint: str = "qwen") -> Entry:
     return (
         *(1795428000.0049, request_id, tenant, model, "fast", "rule:casual_chat", endpoint, 2, 200, "ok"),
-        *(153.44, 2345.67, 523, 207, 54321),
+        *(153.44, 2345.67, 523, 207, 54321, 1),
     )
 
 
-UNROUTED: Entry = (0.0, "r1", "", "", "", "", "", 0, 400, "error", -1000.0, 0.31, -1, -1, 0)
+UNROUTED: Entry = (0.0, "r1", "", "", "", "", "", 0, 400, "error", -1000.0, 0.31, -1, -1, 0, 0)
 
 
 def read_text(line: bytes) -> dict[str, str]:
@@ -45,7 +45,7 @@ def test_a_text_line_holds_every_field_in_order() -> None:
     assert as_text(entry()) == (
         b"2026-11-23T10:00:00.004Z INFO octoroute.request: request_id=r1 tenant=- model=auto tier=fast"
         b" why=rule:casual_chat endpoint=qwen attempts=2 status=200 result=ok ttft_ms=153.4"
-        b" duration_ms=2345.7 prompt_tokens=523 completion_tokens=207 bytes=54321\n"
+        b" duration_ms=2345.7 prompt_tokens=523 completion_tokens=207 bytes=54321 resumed=1\n"
     )
     assert tuple(read_text(as_text(entry()))) == tuple(FIELDS)
 
@@ -70,6 +70,7 @@ def test_a_json_line_holds_every_field_with_numbers_as_numbers() -> None:
         "prompt_tokens": 523,
         "completion_tokens": 207,
         "bytes": 54321,
+        "resumed": 1,
     }
 
 
@@ -77,7 +78,7 @@ def test_what_there_was_none_of_is_a_dash_or_null() -> None:
     assert as_text(UNROUTED) == (
         b"1970-01-01T00:00:00.000Z INFO octoroute.request: request_id=r1 tenant=- model=- tier=- why=-"
         b" endpoint=- attempts=0 status=400 result=error ttft_ms=- duration_ms=0.3 prompt_tokens=-"
-        b" completion_tokens=- bytes=0\n"
+        b" completion_tokens=- bytes=0 resumed=0\n"
     )
     line = orjson.loads(as_json(UNROUTED))
     assert line["ttft_ms"] is line["prompt_tokens"] is line["completion_tokens"] is None

@@ -1,0 +1,340 @@
+"""Continues a broken stream on another server, so that its client sees one answer.
+
+What was said so far is read in transcript.py; what the next server is asked is written in continuing.py; its
+chunks become the client's in sequel.py. Here: whom to ask, in which order, and when to give up. Each stream
+that may need a Rescue has one; until then it costs the delivered bytes, which the relay keeps.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from octoroute._http1 import Head
+from octoroute._relay import Relay
+from octoroute._sse import Delivered
+from octoroute.balance.breaker import record_failure, record_success
+from octoroute.balance.endpoint import Endpoint, Lease
+from octoroute.balance.group import Group
+from octoroute.balance.retry_budget import RetryBudget
+from octoroute.errors import GatewayError, UpstreamFailed
+from octoroute.exchange import Outcome, RequestView
+from octoroute.snapshot import Terms
+from octoroute.upstream.connection import DOUBT_NS, ClientSide, Connection, Verdict
+from octoroute.upstream.continuing import (
+    CHAT,
+    CONTINUING_KINDS,
+    REASONING_KINDS,
+    asked_limit,
+    continuation,
+    limit_to,
+    wants_usage,
+)
+from octoroute.upstream.events import DONE, write_event
+from octoroute.upstream.failure import broke_off
+from octoroute.upstream.fetch import fetch
+from octoroute.upstream.kind import learn_kind
+from octoroute.upstream.sequel import Sequel, Spent
+from octoroute.upstream.site import Site
+from octoroute.upstream.transcript import Transcript
+
+# A request that brings down whoever answers it must not go through a whole fleet.
+MAX_BREAKS: Final = 8
+COUNT_SECONDS: Final = 1.0
+# Between two looks for a place where all endpoints are full.
+WAIT_SECONDS: Final = 0.05
+PING_NS: Final = 15_000_000_000
+
+
+class Carrier(ClientSide, Protocol):
+    """The client's side of a stream (server/downstream.py)."""
+
+    def attach(self, connection: Connection | None) -> None:
+        """Which connection is closed when the client leaves, and paused while it does not read."""
+
+    def carry_on(self) -> Callable[[bytes], object]:
+        """From here the payload alone is given: another server goes on with the answer."""
+
+    def end(self) -> None:
+        """Everything of a streamed answer is out."""
+
+    def break_off(self, error: GatewayError, *, clean: bool) -> None:
+        """A streamed answer can't be completed. `clean`: what went out so far ends with a complete event."""
+
+
+class Unresumed(Exception):
+    """The stream ends here. `outcome` goes into metrics: `refused` or `failed`."""
+
+    def __init__(self, outcome: str, why: str) -> None:
+        super().__init__(why)
+        self.outcome = outcome
+
+
+@dataclass(slots=True)
+class Rescue:
+    """`carry_on` after a break. The fields are those of the request's forwarding."""
+
+    view: RequestView
+    group: Group
+    sites: Mapping[Endpoint, Site]
+    terms: Terms
+    active: dict[Connection, Endpoint]
+    client: Carrier
+    outcome: Outcome
+    budget: RetryBudget
+    keeps: bool = True  # the relay keeps what it delivers: until the first break
+    endpoint: Endpoint | None = None  # that answers now
+    first: Endpoint | None = None
+    so_far: Transcript | None = None
+    broke: bool = False
+    whole: bool = True  # what the client got ends with a whole event
+
+    @property
+    def stall_ns(self) -> int:
+        return self.terms.stall_ns
+
+    def absorb(self, connection: Connection) -> Transcript:
+        """Takes over what was delivered so far."""
+        so_far = self.so_far
+        if so_far is None:
+            so_far = Transcript(self.terms.resume_bytes, framed=connection.passes_framing)
+            self.so_far = so_far
+        delivered = connection.delivered
+        if delivered is not None:
+            so_far.absorb(delivered.take())
+            if so_far.refusal:
+                connection.delivered = None
+        return so_far
+
+    def possible(self, connection: Connection) -> bool:
+        """Whether the stream could be continued by another server now."""
+        if self.keeps and (connection.delivered is None or not connection.clean):
+            return False
+        if self.endpoint is None or self.absorb(connection).refusal:
+            return False
+        return self.group.vacancy(self._others(self.endpoint)) == "free"
+
+    def note_break(self, connection: Connection) -> None:
+        """The stream broke: what was delivered is known for good."""
+        self.broke = True
+        self.whole = connection.clean and self.absorb(connection).between_events
+
+    def watch_over(self, connection: Connection, endpoint: Endpoint) -> None:
+        """`connection` is about to ask `endpoint`."""
+        self.endpoint = endpoint
+        if endpoint.spec.model in self.group.replicated:
+            connection.rescue = self
+            if self.keeps and connection.head is not None:
+                # It asked beside the first, and is about to flow.
+                connection.delivered = Delivered()
+            connection.watch_ns = min(self.stall_ns, DOUBT_NS) if self.stall_ns else DOUBT_NS
+
+    async def carry_on(self) -> None:
+        """Sees a broken answer to its end, on as many servers as it takes; or tells the client that there is
+        none.
+        """
+        outcome = self.outcome
+        assert self.endpoint is not None
+        self.first = self.endpoint
+        self.keeps = False
+        try:
+            for _ in range(MAX_BREAKS):
+                if await self._pass_over(self.endpoint):
+                    outcome.result = "ok"
+                    outcome.error = ""
+                    self.client.end()
+                    return
+            raise Unresumed("failed", f"it broke {MAX_BREAKS} times")
+        except Unresumed as end:
+            outcome.recoveries.append((self.endpoint.spec.name, end.outcome))
+            outcome.error = f"{outcome.error}; not resumed: {end}"
+            self.client.break_off(broke_off(), clean=self.whole)
+
+    def _others(self, broken: Endpoint) -> list[Endpoint]:
+        """Who can't go on with what `broken` began: itself, and whoever has another model."""
+        model = broken.spec.model
+        return [each for each in self.group.endpoints if each.slot == broken.slot or each.spec.model != model]
+
+    async def _pass_over(self, broken: Endpoint) -> bool:
+        """One break: True when the answer is complete now, False when it went on and broke again."""
+        so_far = self.so_far
+        assert so_far is not None
+        if so_far.refusal or not self.whole:
+            raise Unresumed("refused", so_far.refusal or "the client has a part of an event")
+        usage_due = wants_usage(self.view.fields) and not so_far.usage_sent
+        write = self.client.carry_on()
+        if so_far.done or (so_far.finish_reason and not usage_due):
+            if not so_far.done:
+                write(write_event(DONE))
+            self.outcome.recoveries.append((broken.spec.name, "resumed"))
+            return True
+        before = so_far.pieces, so_far.finish_reason
+        tried = self._others(broken)
+        why = "no other endpoint of the model is free"
+        asked = False
+        for _ in range(self.terms.attempts):
+            if asked and not self.budget.take(self.terms.retry_budget, time.monotonic()):
+                break
+            lease = await self._lease(tried)
+            if lease is None:
+                break
+            endpoint = lease.endpoint
+            tried.append(endpoint)
+            try:
+                question = await self._question(endpoint, so_far, usage_due=usage_due)
+                if question is None:
+                    why = f"{endpoint.spec.name} can't continue it"
+                    continue
+                if not asked:
+                    self.outcome.failures.append((broken.spec.name, "broken"))
+                    asked = True
+                self.outcome.attempts += 1
+                self.outcome.endpoint = endpoint.spec.name
+                why = await self._ask(endpoint, question)
+            finally:
+                lease.release()
+            went_on = (so_far.pieces, so_far.finish_reason) != before
+            if not why or went_on:
+                self.outcome.recoveries.append((broken.spec.name, "resumed"))
+            if not why:
+                record_success(endpoint, time.monotonic())
+                return True
+            if went_on:
+                self.outcome.error = why
+                return False
+            self.endpoint = broken
+            self.outcome.failures.append((endpoint.spec.name, why))
+            record_failure(endpoint, self.terms.failures)
+        raise Unresumed("failed" if asked else "refused", why)
+
+    async def _lease(self, tried: list[Endpoint]) -> Lease[Endpoint] | None:
+        """A place at another endpoint; where all are full, the next that is free in time."""
+        give_up = time.monotonic_ns() + self.terms.timeout_ns
+        facts = self.group.facts(self.view)
+        while (lease := self.group.pick(tried, facts)) is None:
+            if self.group.vacancy(tried) != "full" or time.monotonic_ns() > give_up:
+                return None
+            await asyncio.sleep(WAIT_SECONDS)
+        return lease
+
+    async def _question(
+        self, endpoint: Endpoint, so_far: Transcript, *, usage_due: bool
+    ) -> "Question | None":
+        """What to ask of an endpoint; None where it can't continue such an answer."""
+        fields, path = self.view.fields, self.view.path
+        assert self.first is not None
+        begun = bool(so_far.text or so_far.reasoning)
+        kind = await learn_kind(endpoint, self.sites[endpoint], self.active) if begun else ""
+        spent = await self._count(endpoint, so_far, kind) if begun else Spent(0, 0)
+        left = asked_limit(fields, self.first.spec.max_tokens) - spent.completion
+        count_only = bool(so_far.finish_reason) or left <= 0
+        asked: dict[str, Any] | None = dict(fields)
+        if count_only:
+            # The text is complete. The same question for one token tells what is left to tell.
+            spent = Spent(spent.completion, 0)
+        elif begun:
+            if path == CHAT and kind not in (REASONING_KINDS if so_far.reasoning else CONTINUING_KINDS):
+                return None
+            asked = continuation(path, fields, so_far, kind)
+        if asked is None:
+            return None
+        asked["model"] = endpoint.spec.model
+        if asked.get("temperature") is None:
+            asked["temperature"] = self.first.spec.temperature
+        limit_to(asked, 1 if count_only else left, spent.completion)
+        sequel = Sequel(so_far, spent, self.client.carry_on(), usage=usage_due, count_only=count_only)
+        return Question(self.sites[endpoint].writer.instead(self.view, orjson.dumps(asked)), sequel)
+
+    async def _count(self, endpoint: Endpoint, so_far: Transcript, kind: str) -> Spent:
+        """How many tokens the text so far is. Who wrote it may have said so; who reads it is asked, because
+        that is what it will count as its prompt; and each chunk was one at least.
+        """
+        site = self.sites[endpoint]
+        text = so_far.reasoning + so_far.text
+        if kind == "llama_cpp":
+            fields: dict[str, Any] = {"content": text, "add_special": False}
+        else:
+            fields = {"model": endpoint.spec.model, "prompt": text, "add_special_tokens": False}
+        read = 0
+        try:
+            request = site.writer.post("/tokenize", orjson.dumps(fields))
+            answer = await fetch(endpoint, site, self.active, request, COUNT_SECONDS)
+            if answer.status == 200:
+                read = len(orjson.loads(answer.body)["tokens"])
+        except (UpstreamFailed, ValueError, TypeError, KeyError):
+            pass
+        read = max(read, so_far.pieces)
+        return Spent(so_far.tokens if so_far.tokens >= 0 else read, read)
+
+    async def _ask(self, endpoint: Endpoint, question: "Question") -> str:
+        """Has an endpoint go on with the answer. "" when that is complete, else why it is not."""
+        site = self.sites[endpoint]
+        try:
+            connection = await site.pool.connect()
+        except UpstreamFailed:
+            return "connect"
+        deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
+        self.active[connection] = endpoint
+        self.watch_over(connection, endpoint)
+        self.client.attach(connection)
+        second = Second(self.client, question.sequel)
+        try:
+            promise: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            connection.ask((question.request,), second, deadline_ns, self.terms.idle_ns, PING_NS, promise)
+            verdict = await promise
+            if verdict is Verdict.GONE:
+                raise asyncio.CancelledError
+            if verdict is Verdict.WHOLE:
+                return f"status_{connection.head.status}"
+            if verdict is Verdict.TIMEOUT:
+                return "timeout"
+            if verdict is not Verdict.STREAMED:
+                return question.sequel.failed or connection.reason.partition(":")[0].replace(" ", "_")
+            return question.sequel.finish()
+        finally:
+            self.client.attach(None)
+            del self.active[connection]
+            self.outcome.bytes_out += question.sequel.written
+            self.outcome.prompt_tokens, self.outcome.completion_tokens = question.sequel.tokens
+            self.outcome.tail = b""
+            connection.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a server is asked, and what becomes of its answer."""
+
+    request: bytes
+    sequel: Sequel
+
+
+class Second:
+    """The client's side of a server that goes on with an answer: its chunks are rewritten."""
+
+    started = True
+
+    def __init__(self, client: Carrier, sequel: Sequel) -> None:
+        self._client = client
+        self._sequel = sequel
+        self._relay: Connection | None = None
+
+    def start(self, head: Head, relay: Relay) -> None:
+        assert isinstance(relay, Connection)
+        if not head.event_stream:
+            relay.settle(Verdict.BROKEN, "no_stream")
+            return
+        self._relay = relay
+        relay.recode(self._feed)
+
+    def _feed(self, payload: bytes) -> None:
+        self._sequel.feed(payload)
+        if self._sequel.failed and self._relay is not None:
+            self._relay.settle(Verdict.BROKEN, self._sequel.failed)
+
+    def announce(self, head: Head, relay: Relay) -> None: ...
+
+    def ping(self, relay: Relay) -> None:
+        self._client.ping(relay)
