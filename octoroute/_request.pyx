@@ -229,3 +229,35 @@ def read_head(bytes data):
     if has_own:
         head._head = data[:at]
     return head
+
+
+cdef class Body:
+    """A request's body of `length` bytes as it comes in pieces. Each byte is copied once, into its place."""
+
+    cdef readonly Py_ssize_t missing
+    cdef Py_ssize_t length
+    cdef bytes whole
+
+    def __init__(self, Py_ssize_t length):
+        if length < 0:
+            raise ValueError(f"a body can't have {length} bytes")
+        self.whole = PyBytes_FromStringAndSize(NULL, length)
+        self.length = self.missing = length
+
+    def add(self, bytes data, Py_ssize_t at=0):
+        """Takes what is missing from `data`, behind the first `at` bytes; where in `data` the rest begins."""
+        cdef Py_ssize_t count = min(self.missing, len(data) - at)
+        cdef char *into
+        if count > 0:
+            into = PyBytes_AS_STRING(self.whole) + self.length - self.missing
+            memcpy(into, PyBytes_AS_STRING(data) + at, count)
+            self.missing -= count
+            at += count
+        return at
+
+    def take(self):
+        """The whole body, once nothing is missing. Raises ValueError before, and after."""
+        if self.missing or self.whole is None:
+            raise ValueError(f"{self.missing} bytes are missing")
+        whole, self.whole = self.whole, None
+        return whole

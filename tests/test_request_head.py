@@ -9,7 +9,7 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from octoroute._request import NOT_FORWARDED, RequestHead, read_head
+from octoroute._request import NOT_FORWARDED, Body, RequestHead, read_head
 
 USUAL = (b"Host: a", b"Content-Type: application/json", b"Content-Length: 2")
 PATH = b"/v1/chat/completions"
@@ -178,3 +178,25 @@ def test_what_is_accepted_is_what_aiohttp_reads(
 def test_a_head_that_is_not_whole_is_not_ordinary(at: int) -> None:
     data = raw(*USUAL, b"X-A: 1")
     assert (read_head(data[:at]) is None) == (at < len(data))
+
+
+@given(st.binary(min_size=1, max_size=50), st.lists(st.integers(0, 60), max_size=5), st.binary(max_size=5))
+def test_a_body_is_put_together_from_pieces(whole: bytes, cuts: list[int], behind: bytes) -> None:
+    body, data, at = Body(len(whole)), whole + behind, 0
+    rest = b""
+    for end in (*sorted(cuts), len(data)):
+        piece = b"xx" + data[at:end]
+        rest += piece[body.add(piece, 2) :]
+        at = max(at, end)
+    assert (body.missing, body.take(), rest) == (0, whole, behind)
+
+
+def test_a_body_is_taken_once_and_whole() -> None:
+    body = Body(2)
+    body.add(b"a")
+    with pytest.raises(ValueError, match="1 bytes are missing"):
+        body.take()
+    body.add(b"b")
+    assert body.take() == b"ab"
+    with pytest.raises(ValueError, match="0 bytes are missing"):
+        body.take()

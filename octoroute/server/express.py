@@ -9,7 +9,7 @@ A request is ordinary if octoroute/_request.pyx says so; every other one takes a
 import asyncio
 from typing import Final
 
-from octoroute._request import RequestHead
+from octoroute._request import Body, RequestHead
 from octoroute.errors import InvalidRequest
 from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
@@ -30,11 +30,10 @@ class Express:
     __slots__ = (
         "_active",
         "_ahead",
+        "_body",
         "_client",
         "_gateway",
         "_head",
-        "_missing",
-        "_pieces",
         "_visit",
         "_wire",
         "since",
@@ -48,8 +47,8 @@ class Express:
         self._gateway = gateway
         # Left by the pipeline; abandoned here where the request does not come so far.
         self._visit = visit
-        self._missing = head.length
-        self._pieces: list[bytes] = []
+        # While a part of it is missing.
+        self._body: Body | None = None
         self._ahead = b""
         self._active: ActiveRequest | None = None
         self._client: Downstream | None = None
@@ -61,28 +60,27 @@ class Express:
         """Whether more came than this request."""
         return bool(self._ahead)
 
-    def feed(self, data: bytes) -> None:
-        """What came of the body, and behind it."""
-        missing = self._missing
-        if len(data) == missing and not self._pieces:
-            self._missing = 0
-            self._begin(data)
-        elif missing:
-            if data:
-                self._pieces.append(data[:missing])
-            self._ahead = data[missing:]
-            self._missing = max(0, missing - len(data))
-            if self._missing:
-                self.since = self.since or asyncio.get_running_loop().time()
-            else:
-                self.since = 0.0
-                pieces, self._pieces = self._pieces, []
-                self._begin(b"".join(pieces))
-        else:
+    def feed(self, data: bytes, at: int = 0) -> None:
+        """What came of the body, behind the first `at` bytes, and what came behind the body."""
+        if self._active is not None:
             self._ahead += data
             transport = self._wire.transport
             if len(self._ahead) > MAX_AHEAD_BYTES and transport is not None:
                 transport.pause_reading()
+            return
+        body = self._body
+        if body is None:
+            if len(data) - at == self._head.length:
+                self._begin(data[at:])
+                return
+            body = self._body = Body(self._head.length)
+            self.since = asyncio.get_running_loop().time()
+        at = body.add(data, at)
+        if not body.missing:
+            self._body = None
+            self.since = 0.0
+            self._ahead = data[at:]
+            self._begin(body.take())
 
     def refuse_late(self, limit_s: float) -> None:
         """The body has not come within `limit_s`."""

@@ -56,7 +56,7 @@ class Road(Protocol):
     @property
     def has_next(self) -> bool: ...
 
-    def feed(self, data: bytes) -> None: ...
+    def feed(self, data: bytes, at: int = 0) -> None: ...
 
     def refuse_late(self, limit_s: float) -> None: ...
 
@@ -117,7 +117,7 @@ class ClientWire(web.RequestHandler):
                 if express is not None:
                     self.busy = True
                     self._request_count += 1
-                    express.feed(data[at:])
+                    express.feed(data, at)
                     return
         parsed = self._request_count
         super().data_received(data)
