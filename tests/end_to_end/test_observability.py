@@ -133,6 +133,7 @@ async def test_a_request_leaves_one_line_without_a_word_of_what_was_said(fleet: 
         "prompt_tokens": line["prompt_tokens"],
         "completion_tokens": line["completion_tokens"],
         "bytes": line["bytes"],
+        "resumed": 0,
     }
     for field in ("ttft_ms", "duration_ms", "prompt_tokens", "completion_tokens", "bytes"):
         number = line[field]
