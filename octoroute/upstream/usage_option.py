@@ -1,9 +1,10 @@
 """Whether the streams of one endpoint are asked for their token counts: `stream_options.include_usage`.
 
 The client did not ask, so it must see no difference. vLLM and SGLang send one event more, which the relay
-leaves out. llama.cpp would move its `timings` from the last chunk into that event, but those hold the counts
-already: it is never asked. A server that refuses the option gets the request once more, without it, and is
-not asked again.
+leaves out. Nobody else is asked, and least of all a server that did not say yet who it is: its streams go out
+as they come, whatever is in them. (llama.cpp would move its `timings` from the last chunk into that event,
+but those hold the counts already.) A server that refuses the option gets the request once more, without it,
+and is not asked again.
 """
 
 from typing import Final
@@ -13,8 +14,7 @@ from octoroute.upstream.connection import Connection, Verdict
 from octoroute.upstream.pool import Pool
 
 ROUTES: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
-# "" is a server that did not say yet who it is.
-KINDS: Final = frozenset(("", "vllm", "sglang"))
+KINDS: Final = frozenset(("vllm", "sglang"))
 # What a client may write that means the same as nothing at all.
 NOTHING: Final[tuple[object, ...]] = (None, {}, {"include_usage": False}, {"include_usage": None})
 REFUSALS: Final = frozenset((400, 422))
@@ -47,9 +47,6 @@ class UsageOption:
             return not self._known or b"stream_options" in connection.held_payload()
         if verdict is Verdict.STREAMED:
             self._known = True
-            # llama.cpp, not probed yet or behind a proxy that names itself as the server.
-            if connection.tail and b'"timings"' in connection.tail:
-                self._asks = False
         return False
 
     def refused(self) -> None:

@@ -33,8 +33,9 @@ async def test_vllm_is_asked_and_the_client_sees_the_stream_it_asked_for(
     serve: StartServer, gateway: StartGateway, path: str
 ) -> None:
     server = await serve("vllm", "qwen")
-    on = await gateway(fleet_config([server]))
-    off = await gateway(fleet_config([server], observability={"stream_usage": False}))
+    known = endpoint(server, kind="vllm")
+    on = await gateway(fleet_config([known]))
+    off = await gateway(fleet_config([known], observability={"stream_usage": False}))
     seen = []
     for one in (on, off):
         async with WireClient(one.port) as client:
@@ -78,13 +79,26 @@ async def test_llama_cpp_is_not_asked_because_its_timings_say_it(
     assert counts[PROMPT] > 0
 
 
-async def test_llama_cpp_is_recognised_by_its_answers(serve: StartServer, gateway: StartGateway) -> None:
-    server = await serve("llama_cpp", "qwen")
-    # Its probe comes only after the test.
-    one = await gateway(fleet_config([server], health={"path": "/health", "interval_seconds": 3600}))
-    for _ in range(2):
-        assert (await stream(one.port)).status == 200
-    assert OPTION not in asked(server)[1]
+async def test_a_server_that_did_not_say_who_it_is_gets_the_clients_request_and_nothing_is_left_out(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    events = b'data: {"choices":[{"index":0}]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
+    answer = head(200, [("Content-Type", "text/event-stream")]) + events
+    server = await serve("vllm", "stranger")
+    server.script(lambda _: [answer, CLOSE])
+    # It is not asked for its list of models, nor for its load.
+    unasked = {"path": "/health", "load_interval_seconds": 0}
+    one = await gateway(fleet_config([server], health=unasked))
+    assert (await stream(one.port)).body == events
+    assert b"stream_options" not in asked(server)[0]
+
+
+async def test_a_server_that_says_it_is_vllm_is_asked(serve: StartServer, gateway: StartGateway) -> None:
+    server = await serve("vllm", "qwen")
+    one = await gateway(fleet_config([server], health={"interval_seconds": 0.1}))
+    await scrape_until(one.port, lambda _: len(server.requests) > 1)
+    assert b"usage" not in (await stream(one.port)).body
+    assert OPTION in asked(server)[0]
 
 
 async def test_a_server_that_refuses_the_option_answers_all_the_same_and_is_not_asked_again(
@@ -96,7 +110,7 @@ async def test_a_server_that_refuses_the_option_answers_all_the_same_and_is_not_
     accepted = head(200, [("Content-Type", "text/event-stream")]) + b"data: [DONE]\n\n"
     server = await serve("vllm", "old")
     server.script(lambda request: [refusal if OPTION in request.body else accepted, CLOSE])
-    one = await gateway(fleet_config([server]))
+    one = await gateway(fleet_config([endpoint(server, kind="vllm")]))
     for _ in range(2):
         assert (await stream(one.port)).status == 200
     assert [OPTION in body for body in asked(server)] == [True, False, False]
@@ -110,6 +124,6 @@ async def test_a_request_that_the_server_refuses_anyway_gets_the_servers_own_wor
     serve: StartServer, gateway: StartGateway
 ) -> None:
     server = await serve("vllm", "strict")
-    one = await gateway(fleet_config([endpoint(server, model="another")]))
+    one = await gateway(fleet_config([endpoint(server, model="another", kind="vllm")]))
     assert (await stream(one.port)).status == 404
     assert len(asked(server)) == 1
