@@ -56,7 +56,7 @@ ORDINARY: Final = frozenset(
 # How often the connections of a worker that drains are looked at.
 DRAIN_LOOK_SECONDS: Final = 0.05
 # Answers to these leave a part of the request unread on the connection.
-UNREAD: Final = frozenset((408, 413, 431))
+UNREAD: Final = frozenset((408, 413, 431, 505))
 # Answers to these may come before a body that nobody will read.
 REFUSED: Final = frozenset((401, 403, 429))
 
@@ -96,6 +96,8 @@ class Api(web.Server):
         try:
             if wire.large and sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
                 raise header_too_large()
+            if request.version.major != 1:
+                raise InvalidRequest("only HTTP/1.x is spoken here", status=505, code="bad_request")
             path, handler = find(request)
             keys = self.gateway.keys
             wire.tenant = None if keys is None else identify(request, path, keys)
@@ -110,7 +112,8 @@ class Api(web.Server):
         finally:
             wire.busy = False
         write_body = body_writer(request.raw_path.partition("?")[0])
-        if failure.status in UNREAD or (failure.status in REFUSED and not request.content.is_eof()):
+        unread = failure.status in UNREAD or failure.code == "invalid_body"
+        if unread or (failure.status in REFUSED and not request.content.is_eof()):
             return wire.refuse(failure, given, write_body)
         status, headers, body = render(failure, given, write_body)
         refusal = web.Response(status=status, headers=headers, body=body)
@@ -199,6 +202,9 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
     path = request.raw_path
     methods = ROUTES.get(path)
     if methods is None:
+        # What a proxy would be asked for names the host too (RFC 9112, section 3.2.2).
+        if path.startswith(("http://", "https://")):
+            path = "/" + path.partition("://")[2].partition("/")[2]
         path = path.partition("?")[0]
         methods = ROUTES.get(path)
     if methods is None and path.startswith(admin.MODEL_PREFIX):

@@ -3,9 +3,9 @@
 It tells an answer's source when the client leaves, or does not read; it times and bounds the heads of
 requests; and it answers what can't be read. What it relies on of aiohttp is pinned by
 tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `_messages`, `_request_count`,
-`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, `_waiter`
-(aiohttp waits for a request), `_process_keepalive`, `_next_keepalive_close_time`, and that a returned
-response is asked for `prepare`, `write_eof` and `keep_alive` only.
+`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, `log_exception`,
+`_waiter` (aiohttp waits for a request), `_process_keepalive`, `_next_keepalive_close_time`, and that a
+returned response is asked for `prepare`, `write_eof` and `keep_alive` only.
 """
 
 import asyncio
@@ -271,6 +271,11 @@ class ClientWire(web.RequestHandler):
     ) -> web.StreamResponse:
         """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
         return self.refuse(unreadable(status, exc), new_id())
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """aiohttp drops what is left of a request's body; that it can't be read is the client's doing."""
+        if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kwargs)
 
 
 class Refused(Written):

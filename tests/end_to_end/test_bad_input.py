@@ -168,6 +168,24 @@ async def test_bytes_that_are_no_http_request(fleet: Fleet, bytes_: bytes) -> No
     await fleet.refused(await fleet.raw(bytes_), 400)
 
 
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/health", b"/nowhere"])
+async def test_a_body_that_can_not_be_unpacked(fleet: Fleet, path: bytes) -> None:
+    head = HEAD.replace(PATH.encode(), path) + b"Content-Encoding: gzip\r\nContent-Length: 40000\r\n\r\n"
+    status = {b"/health": 405, b"/nowhere": 404}.get(path, 400)
+    await fleet.refused(await fleet.raw(head + b"plain text" * 4000), status)
+
+
+@pytest.mark.parametrize("line", [b"GET /health HTTP/2.0", b"GET /health"])
+async def test_another_version_of_http(fleet: Fleet, line: bytes) -> None:
+    await fleet.refused(await fleet.raw(line + b"\r\nHost: a\r\n\r\n"), 505)
+
+
+async def test_a_target_may_name_the_host_too(fleet: Fleet) -> None:
+    async with WireClient(fleet.gateway.port) as client:
+        client.get("http://gateway/v1/models?limit=1")
+        assert (await client.reply()).status == 200
+
+
 async def test_two_lengths_are_not_guessed_about(fleet: Fleet) -> None:
     smuggled = b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     await fleet.refused(await fleet.raw(HEAD + smuggled), 400)
