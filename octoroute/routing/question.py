@@ -149,6 +149,9 @@ def make_question(tier: str, facts: Facts, asked: Sequence[str]) -> Question:
 
 def read_answer(body: bytes) -> str:
     """The tier that the body of a 200 answer names. Raises QuestionFailed."""
+    # What is longer is not kept back, unless it came in one read.
+    if len(body) > MAX_BODY_BYTES:
+        raise QuestionFailed("too_long")
     return parse_answer(_content(body))
 
 

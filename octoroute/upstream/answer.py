@@ -10,10 +10,15 @@ from octoroute._http1 import Head
 from octoroute.upstream.connection import Connection
 
 # What a server says of itself may hold an address of the network behind the gateway.
+_GROUPS = "[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})"
 ADDRESS = re.compile(
     r"https?://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[[0-9a-fA-F:]{3,}\](?::\d+)?|\b[\w.-]+:\d{2,5}\b"
+    r"|\b[\w.-]+\.(?:internal|intranet|local|localdomain|lan|corp|home|svc|cluster)\b"
+    rf"|(?<![\w:])(?:{_GROUPS}{{7}}|(?:{_GROUPS}*)?::(?:{_GROUPS}*)?)(?![\w:])"
 )
 MESSAGE_CHARS = 500
+# Of what a server says, so much is looked through: looking costs the square of the length at worst.
+LOOK_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +52,4 @@ def server_message(answer: Answer) -> str:
             value = value[key]
     if not isinstance(value, str):
         return ""
-    return ADDRESS.sub("[address]", value)[:MESSAGE_CHARS]
+    return ADDRESS.sub("[address]", value[:LOOK_CHARS])[:MESSAGE_CHARS]

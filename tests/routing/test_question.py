@@ -12,6 +12,7 @@ from octoroute.exchange import Facts, Target
 from octoroute.routing.question import (
     INSTRUCTION,
     MAX_ANSWER_BYTES,
+    MAX_BODY_BYTES,
     SYSTEMIC,
     TRANSIENT,
     QuestionFailed,
@@ -335,6 +336,12 @@ def test_what_is_not_a_chat_completion_is_malformed_and_another_endpoint_may_be_
         read_answer(body)
     assert caught.value.step == "malformed"
     assert caught.value.retryable
+
+
+def test_an_answer_that_is_too_large_is_too_long_whatever_is_in_it() -> None:
+    with pytest.raises(QuestionFailed) as caught:
+        read_answer(b" " * MAX_BODY_BYTES + completion({"content": "DEEP"}))
+    assert caught.value.step == "too_long"
 
 
 # The errors

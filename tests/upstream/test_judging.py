@@ -62,6 +62,11 @@ def answer(body: bytes) -> Answer:
         (b"<html>", ""),
         (b"[]", ""),
         (b'{"error":{"message":"can\'t reach http://gpu-7:8080/v1 now"}}', "can't reach [address] now"),
+        (
+            b'{"error":{"message":"no route to gpu-7.internal or fd00::12"}}',
+            "no route to [address] or [address]",
+        ),
+        (b'{"error":{"message":"std::bad_alloc in llama.cpp"}}', "std::bad_alloc in llama.cpp"),
         (b'{"error":{"message":"connect 10.0.0.7:8000: refused"}}', "connect [address] refused"),
         (
             b'{"error":{"message":"upstream gpu-7.internal:8000 and [fd00::1]:80"}}',
