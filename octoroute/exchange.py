@@ -144,3 +144,4 @@ class Outcome:
     gap_counts: bytes = b""  # native uint32 for each bucket of the gaps between chunks
     gap_sum_s: float = 0.0
     earlier_attempts: int = 0
+    waited_s: float = 0.0  # for a place at an endpoint; no part of `overhead_s`

@@ -12,6 +12,8 @@ from typing import Any
 from octoroute._gaps import set_gap_bounds
 from octoroute._limits import LimitTable
 from octoroute._state import FleetState
+from octoroute.admission.board import WaitingBoard
+from octoroute.admission.queue import Bounds
 from octoroute.balance.group import FatalSelectionError, PrefixIndex
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
@@ -33,6 +35,7 @@ from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.sites import Sites
+from octoroute.upstream.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +55,8 @@ set_gap_bounds(INTER_TOKEN_S)
 
 
 class Shared:
-    """What all workers share: the endpoints' live state, what tenants used, the metrics' cells. Made before
-    they are forked. `spare` columns are for those that drain while another has taken their place.
+    """What all workers share: the endpoints' live state, what tenants used, how many wait, the metrics. Made
+    before they are forked. `spare` columns are for those that drain while another has taken their place.
     """
 
     def __init__(self, workers: int = 1, spare: int = 0) -> None:
@@ -62,7 +65,10 @@ class Shared:
         self.state = FleetState(workers=workers + spare)
         self.prefixes = PrefixIndex()
         self.limits = LimitTable(workers=workers + spare)
-        self.registry = Registry(workers + spare, self._in_flight, self._endpoints_up, self._loads)
+        self.board = WaitingBoard(workers + spare)
+        self.registry = Registry(
+            workers + spare, self._in_flight, self._endpoints_up, self._loads, self._waiting
+        )
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
 
@@ -70,6 +76,7 @@ class Shared:
         """From here this process is the worker of that number."""
         self.state.worker = self.limits.worker = worker
         self.registry.bind(worker)
+        self.board.bind(worker)
 
     def reclaim(self, worker: int) -> None:
         """After a worker's end: what it had under way counts no longer."""
@@ -83,6 +90,10 @@ class Shared:
     def _endpoints_up(self) -> Iterator[tuple[str, str, bool]]:
         for endpoint in self.snapshot.endpoints if self.snapshot else ():
             yield endpoint.spec.tier, endpoint.spec.name, endpoint.healthy
+
+    def _waiting(self) -> Iterator[tuple[str, int]]:
+        for tier in TIERS:
+            yield tier, self.board.waiting(tier)
 
     def _loads(self) -> Iterator[tuple[str, str, str, float]]:
         if self.snapshot is None:
@@ -111,7 +122,9 @@ class Gateway:
         self.recorder = self._recorder(config)
         self.choices = Choices(self.registry, self.shared.prefixes)
         self.keys = self._gatekeeper(config)
-        self.forwarder = Forwarder()
+        self.queues = {tier: WaitingRoom(tier, self.registry, self.shared.board) for tier in TIERS}
+        self._configure_queues()
+        self.forwarder = Forwarder(self.queues)
         self.sites = Sites(self.forwarder.outbox)
         self.sites.furnish(self.snapshot)
         self.asker = self._asker(config)
@@ -171,6 +184,7 @@ class Gateway:
         self.recorder = self._recorder(config)
         if before.auth != config.auth:
             self.keys = self._gatekeeper(config)
+        self._configure_queues()
         if (_models(before), before.routing) != (_models(config), config.routing):
             self.asker = self._asker(config)
         if (before.models, before.health) != (config.models, config.health):
@@ -234,6 +248,12 @@ class Gateway:
         log.critical("%s", error)
         self.on_fatal()
 
+    def _configure_queues(self) -> None:
+        queue, groups = self.snapshot.config.queue, self.snapshot.groups
+        bounds = Bounds(queue.max_waiting, queue.max_wait_seconds, queue.max_waiting_bytes)
+        for waiting in self.queues.values():
+            waiting.configure(bounds, self.snapshot.config.routing.default_importance, groups)
+
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability
         return Recorder(
@@ -248,7 +268,7 @@ class Gateway:
         return Gatekeeper(config.auth, self.shared.limits, self.registry) if config.auth.keys else None
 
     def _asker(self, config: Config) -> Asker:
-        return Asker(self.sites, self.forwarder.active, config.routing.decision_cache_entries)
+        return Asker(self.sites, self.forwarder.active, self.queues, config.routing.decision_cache_entries)
 
     def _claim_probing(self) -> None:
         """One worker of all probes: the first that asks, until it no longer does."""

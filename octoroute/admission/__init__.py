@@ -1,1 +1,1 @@
-"""MAY IT START: the limits of each key. Pure: no I/O, no clock, no log."""
+"""MAY IT START: the limits of each key, who waits for a place. Pure: no I/O, no clock, no log."""

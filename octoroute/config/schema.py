@@ -225,6 +225,23 @@ class Health(Section):
     )
 
 
+class Queue(Section):
+    """Requests that wait because every server is full. Each worker has a queue for each tier."""
+
+    max_waiting: int = Field(
+        default=1000, ge=0, le=100_000, description="Requests that wait at most; what is more gets 429."
+    )
+    max_wait_seconds: float = Field(
+        default=30.0, ge=0.1, le=3600, description="Longest wait; a request that waited so long gets 429."
+    )
+    max_waiting_bytes: int = Field(
+        default=268_435_456,
+        ge=0,
+        le=1_099_511_627_776,
+        description="Bytes of the requests that wait at most; what is more gets 429.",
+    )
+
+
 class Observability(Section):
     """What the gateway says about itself."""
 
@@ -255,6 +272,7 @@ class Config(Section):
     health: Health = Health()
     discovery: Discovery = Discovery()
     auth: Auth = Auth()
+    queue: Queue = Queue()
     observability: Observability = Observability()
 
     def timeout_s(self, tier: Tier) -> float:

@@ -51,6 +51,7 @@ DURATION_S: Final = (
     1800.0,
 )
 OVERHEAD_S: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+QUEUE_WAIT_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 ROUTING_MS: Final = (0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0)
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -184,6 +185,25 @@ METRICS: Final[tuple[Metric, ...]] = (
         "octoroute_affinity_forgotten_total",
         "counter",
         "Beginnings of prompts, and sessions, whose place was forgotten because newer ones needed the room.",
+    ),
+    Metric(
+        "octoroute_queue_wait_seconds",
+        "histogram",
+        "How long requests waited that got a place in the end; those that need not wait are not in it.",
+        ("tier",),
+        QUEUE_WAIT_S,
+    ),
+    Metric(
+        "octoroute_queue_dropped_total",
+        "counter",
+        "Requests that left without a place: a bound of [queue] was met, or client_gone, or no_endpoint.",
+        ("tier", "reason"),
+    ),
+    Metric(
+        "octoroute_queue_waiting",
+        "gauge",
+        "Requests that wait now because every endpoint of the tier is full, over all workers.",
+        ("tier",),
     ),
     Metric(
         "octoroute_in_flight",

@@ -36,8 +36,9 @@ Loads = Callable[[], Iterable[tuple[str, str, str, float]]]
 class Registry:
     """All metrics of one gateway, shared by its workers.
 
-    Asked at scrape time: `in_flight` for (tier, requests), `endpoints_up` for (tier, endpoint name, healthy)
-    of each replica, `loads` for (tier, endpoint name, signal, value). Tiers and names may come several times.
+    Asked at scrape time: `in_flight` and `waiting` for (tier, requests), `endpoints_up` for (tier, endpoint
+    name, healthy) of each replica, `loads` for (tier, endpoint name, signal, value). Tiers and names
+    may come several times.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Registry:
         in_flight: InFlight,
         endpoints_up: EndpointsUp,
         loads: Loads = tuple,
+        waiting: InFlight = tuple,
         capacity: int = CAPACITY,
     ) -> None:
         self._cells = Cells(capacity, workers)
@@ -53,6 +55,7 @@ class Registry:
         self._in_flight = in_flight
         self._endpoints_up = endpoints_up
         self._loads = loads
+        self._waiting = waiting
         # Made first and kept: they must have room when nothing else has. Without labels it is the metric
         # itself.
         self._overflow: dict[str, Counter | Histogram] = {}
@@ -114,6 +117,7 @@ class Registry:
                 yield _counters(metric, series)
             elif metric.kind == "histogram":
                 yield _histograms(metric, series)
+        yield self._gauge("octoroute_queue_waiting", _sums(self._waiting()))
         yield self._gauge("octoroute_in_flight", _sums(self._in_flight()))
         yield self._gauge("octoroute_endpoint_up", _shares(self._endpoints_up()))
         yield self._gauge("octoroute_endpoint_load", _replicas(self._loads()))

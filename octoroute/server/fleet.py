@@ -42,6 +42,7 @@ async def status(request: web.BaseRequest, path: str, request_id: str, gateway: 
             "workers": gateway.shared.workers,
             "requests": int(gateway.registry.total("octoroute_requests_total")),
         },
+        "queues": {tier: {"waiting": gateway.shared.board.waiting(tier)} for tier in TIERS},
         "endpoints": [
             entry(endpoint, replica, now) for endpoint, replica in numbered(gateway.snapshot.endpoints)
         ],

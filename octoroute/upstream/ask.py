@@ -17,15 +17,19 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint
 from octoroute.balance.group import Group
 from octoroute.errors import NoEndpoint, UpstreamFailed, UpstreamTimeout
+from octoroute.exchange import RequestView, Target
 from octoroute.routing.question import MAX_BODY_BYTES, Question, QuestionFailed, Step, read_answer
 from octoroute.routing.remember import Decisions
 from octoroute.upstream.connection import HOLD_BYTES, Connection, Verdict
 from octoroute.upstream.site import Site
+from octoroute.upstream.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 2
 PATH: Final = "/v1/chat/completions"
+# As what a question waits for a place: it is short, and a request waits for its answer.
+WAITER: Final = RequestView("", PATH, b"", {"max_tokens": 16}, "", stream=False, importance="high")
 
 assert MAX_BODY_BYTES <= HOLD_BYTES
 
@@ -48,17 +52,24 @@ class Asker:
     """`ask` returns a tier. One per fleet: what it remembers is worth nothing for another."""
 
     def __init__(
-        self, sites: Mapping[Endpoint, Site], active: dict[Connection, Endpoint], remembered: int
+        self,
+        sites: Mapping[Endpoint, Site],
+        active: dict[Connection, Endpoint],
+        queues: Mapping[str, WaitingRoom],
+        remembered: int,
     ) -> None:
         self.sites = sites
         self.active = active
+        self.queues = queues
         self.decisions = Decisions(remembered)
         self._asking: dict[bytes, asyncio.Task[str]] = {}
         # Slots of endpoints that take no more than the standard fields.
         self._plain: set[int] = set()
 
     async def ask(self, question: Question, group: Group, timeout_s: float, failures: int) -> str:
-        """The tier that a model chose. `failures`: see Terms. Raises RouterFailed, NoEndpoint."""
+        """The tier that a model chose. `failures`: see Terms. Raises RouterFailed, NoEndpoint,
+        Overloaded.
+        """
         tier = self.decisions.recall(question.key)
         if tier is not None:
             return tier
@@ -78,8 +89,9 @@ class Asker:
     async def _decide(self, question: Question, group: Group, timeout_s: float, failures: int) -> str:
         tried: list[Endpoint] = []
         failure: QuestionFailed | None = None
+        queue = self.queues[question.tier]
         while len(tried) < ATTEMPTS:
-            lease = group.pick(tried)
+            lease = await queue.place(WAITER, Target(question.tier), group, tried)
             if lease is None:
                 break
             endpoint = lease.endpoint
@@ -97,6 +109,7 @@ class Asker:
                 return tier
             finally:
                 lease.release()
+                queue.freed()
         if failure is not None:
             raise failure
         raise NoEndpoint(

@@ -25,8 +25,10 @@ from octoroute.upstream.continuing import may_continue
 from octoroute.upstream.failure import Failure, broke_off, failed, no_stream, nobody, refused, timed_out
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.hedge import Hedge, may_hedge
+from octoroute.upstream.placing import next_place
 from octoroute.upstream.resume import Carrier, Rescue
 from octoroute.upstream.site import Site
+from octoroute.upstream.waiting import Ticket
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
 PING_NS = 15_000_000_000
@@ -71,10 +73,12 @@ class Forwarding:
         "hedge",
         "outcome",
         "plan",
+        "queue",
         "rescue",
         "sites",
         "struck",
         "terms",
+        "ticket",
         "tried",
         "view",
     )
@@ -101,6 +105,7 @@ class Forwarding:
         self.client = client
         self.outcome = outcome
         self.budget = forwarder.budgets[plan.target.tier]
+        self.queue = forwarder.queues[plan.target.tier]
         self.tried: list[Endpoint] = []
         self.struck: set[Endpoint] = set()
         self.failure: Failure | None = None
@@ -108,6 +113,8 @@ class Forwarding:
         self.rescue: Rescue | None = None
         if view.stream and group.replicated and terms.resume and may_continue(view.path, view.fields):
             self.rescue = Rescue(view, group, sites, terms, forwarder.active, client, outcome, self.budget)
+        # While it waits for a place.
+        self.ticket: Ticket | None = None
         self._done = done
         # Of the attempt under way. It has begun where there is a lease, and is sent where there is a
         # connection. `_stale`: it needs a new one, because the idle one was dead or the request is another.
@@ -120,11 +127,13 @@ class Forwarding:
 
     def start(self) -> None:
         """Sends the request: at once where an idle connection waits for it, else by a task. Raises
-        InvalidRequest, FatalSelectionError.
+        InvalidRequest, Overloaded, FatalSelectionError.
         """
         self.budget.requests += 1
-        lease = self.group.pick((), self.facts)
-        if lease is not None:
+        lease = None if self.queue.waiting else self.group.pick((), self.facts)
+        if lease is None:
+            self.ticket = self.queue.join(self.view, self.plan.target, self.group, (), self.facts)
+        else:
             self._begin(lease)
             connection = self._site.pool.take()
             if connection is not None:
@@ -135,6 +144,8 @@ class Forwarding:
     def cancel(self) -> None:
         """The client has left: the server's connection is closed at once."""
         if self._task is not None:
+            if self.ticket is not None:
+                self.queue.leave(self.ticket)
             self._task.cancel()
             if not self._runs:
                 # A task that is cancelled before its first step never takes it.
@@ -174,7 +185,7 @@ class Forwarding:
         try:
             while not self._broke:
                 if self._lease is None:
-                    lease = await self._next()
+                    lease = await next_place(self)
                     if lease is None:
                         self._give_up()
                         break
@@ -190,24 +201,6 @@ class Forwarding:
             self._done(error)
         else:
             self._done(None)
-
-    async def _next(self) -> Lease[Endpoint] | None:
-        """A place at an endpoint for one more attempt, None where there is none to be had."""
-        outcome, terms = self.outcome, self.terms
-        while outcome.attempts < terms.attempts:
-            lease = self.group.pick(self.tried, self.facts)
-            if lease is not None:
-                if self.failure is None or self.budget.take(terms.retry_budget, time.monotonic()):
-                    return lease
-                lease.release()
-                outcome.unretried = self.failure.label
-                return None
-            if self.failure is None or not self.failure.transient or self.group.vacancy() != "free":
-                return None
-            # Only endpoints that failed just now are left: they get a moment.
-            await asyncio.sleep(terms.backoff_s * 2 ** (outcome.attempts - 1))
-            self.tried.clear()
-        return None
 
     def _begin(self, lease: Lease[Endpoint]) -> None:
         """One attempt more. Raises InvalidRequest."""
@@ -244,7 +237,7 @@ class Forwarding:
     def _ask(self, connection: Connection, promise: Promise) -> None:
         view, outcome, client = self.view, self.outcome, self.client
         if outcome.overhead_s < 0:
-            outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9
+            outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9 - outcome.waited_s
         self._watch(connection)
         connection.ask(
             self._request,
@@ -316,6 +309,8 @@ class Forwarding:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
+            if self.queue.waiting:
+                self.queue.freed()
 
     def _book(self, failure: Failure | None) -> bool:
         """Tells the endpoint how the attempt ended; whether the request is over. Raises what it is over

@@ -1,8 +1,9 @@
 """What the requests of one worker have in common: the exchanges under way with their deadlines, the outbox,
-the budgets of retries.
+the budgets of retries, the queues.
 """
 
 import time
+from collections.abc import Mapping
 
 from octoroute._sweep import sweep
 from octoroute.balance.endpoint import Endpoint
@@ -11,14 +12,16 @@ from octoroute.exchange import TIERS
 from octoroute.upstream.connection import Connection
 from octoroute.upstream.hedge import Hedging
 from octoroute.upstream.outbox import Outbox
+from octoroute.upstream.waiting import WaitingRoom
 
 
 class Forwarder:
-    """`tick` ten times a second, `mark` and `note_activity` about once."""
+    """`tick` ten times a second, `mark` and `note_activity` about once. `queues` by tier."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Mapping[str, WaitingRoom]) -> None:
         self.outbox = Outbox()
         self.active: dict[Connection, Endpoint] = {}
+        self.queues = queues
         self.budgets = {tier: RetryBudget() for tier in TIERS}
         self.hedging = {tier: Hedging() for tier in TIERS}
 
@@ -29,8 +32,13 @@ class Forwarder:
             budget.mark(now)
 
     def tick(self) -> None:
-        """Looks after deadlines, silence and incomplete events of all exchanges under way."""
+        """Looks after deadlines, silence and incomplete events of all exchanges under way, and after those
+        that wait for a place.
+        """
         sweep(self.active, time.monotonic_ns())
+        for queue in self.queues.values():
+            if queue.waiting:
+                queue.look()
 
     def note_activity(self) -> None:
         """Tells the endpoints when they were last heard of: a slow probe is no proof of death then."""

@@ -110,7 +110,9 @@ class Hedge:
         outcome = forwarding.outcome
         if first.flowing or first.promise is None:
             return
-        lease = forwarding.group.pick(forwarding.tried, forwarding.facts)
+        # Those that wait have none yet.
+        waits = forwarding.queue.waiting
+        lease = None if waits else forwarding.group.pick(forwarding.tried, forwarding.facts)
         if lease is None:
             outcome.hedge = "no_capacity"
             return
@@ -173,6 +175,7 @@ class Hedge:
             second.release()
         self._lease = None
         lease.release()
+        forwarding.queue.freed()
 
     def _restore(self) -> None:
         """From here the first is asked for the request alone again."""

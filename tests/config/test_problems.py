@@ -89,7 +89,7 @@ def test_a_key_like_no_other_gets_the_list_of_those_there_are() -> None:
     )
 
 
-@pytest.mark.parametrize("section", ["queue", "shared"])
+@pytest.mark.parametrize("section", ["shared"])
 def test_a_section_that_is_not_built_yet_is_an_error_and_not_ignored(section: str) -> None:
     assert problem((section, {})).startswith(f"{section} is not a known key")
 

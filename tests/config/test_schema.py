@@ -43,6 +43,9 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("health.successes", 1, 1000, "a whole number from 1 to 1000"),
     ("health.slow_start_seconds", 0.0, 3600.0, "a number from 0 to 3600"),
     ("health.load_interval_seconds", 0.0, 3600.0, "0 (off) or a number from 1 to 3600"),
+    ("queue.max_waiting", 0, 100000, "a whole number from 0 to 100000"),
+    ("queue.max_wait_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
+    ("queue.max_waiting_bytes", 0, 1099511627776, "a whole number from 0 to 1099511627776"),
 ]
 
 KEY = {"name": "team-a", "key": "sk-1"}
@@ -251,6 +254,11 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     key = config(("auth.keys", [KEY])).auth.keys[0]
     assert (key.requests_per_minute, key.tokens_per_minute, key.max_in_flight) == (0, 0, 0)
     assert (key.tiers, key.admin) == (TIERS, False)
+    assert made.queue.model_dump() == {
+        "max_waiting": 1000,
+        "max_wait_seconds": 30,
+        "max_waiting_bytes": 268435456,
+    }
     assert made.observability.model_dump() == {
         "log_level": "info",
         "log_format": "text",

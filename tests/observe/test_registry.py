@@ -32,6 +32,7 @@ def registry(workers: int = 2, capacity: int = 2048) -> Registry:
             *(("fast", "qwen", "running", 2.0), ("fast", "qwen", "kv_use", 0.5)),
             *(("fast", "qwen", "running", 3.0), ("fast", "qwen", "kv_use", 0.25)),
         ],
+        waiting=lambda: [("fast", 4), ("deep", 0)],
         capacity=capacity,
     )
 

@@ -1,0 +1,238 @@
+"""The waiting room of one tier: requests that found every endpoint full stay here until one has a place.
+
+Whose turn it is, admission/queue.py says. A place that this worker gives back goes to the next at once; those
+that other workers give back, that a server has more of, or that a recovery brings, are found by `look`.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from math import ceil
+from typing import Final
+
+from octoroute._select import FatalSelectionError
+from octoroute.admission.board import WaitingBoard
+from octoroute.admission.queue import Bounds, Queue, Waiter
+from octoroute.balance.endpoint import Endpoint, Lease
+from octoroute.balance.group import Group
+from octoroute.errors import GatewayError, Overloaded
+from octoroute.exchange import RequestView, Target
+from octoroute.observe.registry import Registry
+
+# Why requests left without a place. Those that no endpoint could answer any more get another error.
+REASONS: Final = ("max_waiting", "max_waiting_bytes", "max_wait_seconds", "client_gone", "no_endpoint")
+MAX_RETRY_AFTER_S: Final = 3600
+BYTES_PER_TOKEN: Final = 4
+
+
+# Of a group's vacancies, those where waiting makes sense.
+COMES_FREE: Final = ("full", "free")
+
+
+class Ticket(Waiter):
+    """A request that waits: what it may be answered by. `future` gets its place, or None where no endpoint is
+    left that could have one.
+    """
+
+    __slots__ = ("facts", "future", "group", "target", "tried", "view")
+
+    def __init__(
+        self,
+        view: RequestView,
+        target: Target,
+        group: Group,
+        tried: Collection[Endpoint],
+        facts: bytes | None,
+        importance: str,
+        tokens: int,
+    ) -> None:
+        slots = sorted(endpoint.slot for endpoint in tried)
+        super().__init__(
+            key=(target.name, *slots),
+            tenant=view.tenant,
+            importance=view.importance or importance,
+            tokens=tokens,
+            size=len(view.body),
+            came=view.read_ns * 1e-9,
+        )
+        self.view = view
+        self.target = target
+        self.group = group
+        self.tried = tuple(tried)
+        self.facts = facts
+        self.future: asyncio.Future[Lease[Endpoint] | None] = asyncio.get_running_loop().create_future()
+
+
+class WaitingRoom:
+    """Of one worker. Who wants a place looks at `waiting` first: where anybody waits, it joins them."""
+
+    def __init__(self, tier: str, registry: Registry, board: WaitingBoard) -> None:
+        self.waiting = 0
+        self._tier = tier
+        self._queue: Queue[Ticket] = Queue()
+        self._importance = "normal"
+        self._board = board
+        self._waits = registry.histogram("octoroute_queue_wait_seconds", tier)
+        self._dropped = {
+            reason: registry.counter("octoroute_queue_dropped_total", tier, reason) for reason in REASONS
+        }
+
+    def configure(self, bounds: Bounds, importance: str, groups: Mapping[Target, Group]) -> None:
+        """From here these bounds hold, and those that wait may be answered by the endpoints of `groups`.
+        `importance` is that of requests that state none.
+        """
+        self._queue.bounds = bounds
+        self._importance = importance
+        for ticket in self._queue:
+            group = groups.get(ticket.target, ticket.group)
+            if group is not ticket.group:
+                ticket.group = group
+                ticket.facts = group.facts(ticket.view)
+
+    def join(
+        self,
+        view: RequestView,
+        target: Target,
+        group: Group,
+        tried: Collection[Endpoint] = (),
+        facts: bytes | None = None,
+    ) -> Ticket | None:
+        """A ticket to wait with for a place at an endpoint of `group` that was not tried; None where none of
+        them is able to answer. Raises Overloaded.
+        """
+        vacancy = group.vacancy(tried)
+        if vacancy not in COMES_FREE:
+            return None
+        now = time.monotonic()
+        # What is tried again has been paid for.
+        tokens = 0 if tried else _tokens(view, group)
+        ticket = Ticket(view, target, group, tried, facts, self._importance, tokens)
+        if vacancy == "free":
+            # Who waits goes first. What is left then, none of them is able to use.
+            self.freed()
+            lease = group.pick(tried, facts)
+            if lease is not None:
+                ticket.future.set_result(lease)
+                return ticket
+        for dropped, reason in self._queue.join(ticket, now):
+            self._dropped[reason].inc()
+            if dropped is ticket:
+                raise self._overloaded(ticket, "too many requests wait", now)
+            _fail(dropped, self._overloaded(dropped, "too many requests wait", now))
+        self._note()
+        return ticket
+
+    async def place(
+        self, view: RequestView, target: Target, group: Group, tried: Collection[Endpoint]
+    ) -> Lease[Endpoint] | None:
+        """A place, at once or when it is its turn. See `join` and `wait`."""
+        lease = None if self.waiting else group.pick(tried)
+        if lease is not None:
+            return lease
+        ticket = self.join(view, target, group, tried)
+        return None if ticket is None else await self.wait(ticket)
+
+    async def wait(self, ticket: Ticket) -> Lease[Endpoint] | None:
+        """The place, when it is its turn; None where no endpoint is left that could have one. Raises
+        Overloaded, FatalSelectionError.
+        """
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            self.leave(ticket)
+            raise
+        finally:
+            # It may hold an error, whose traceback holds the ticket: a cycle.
+            del ticket.future
+
+    def leave(self, ticket: Ticket) -> None:
+        """Its client has left: it gives back what it may have got."""
+        if self._queue.remove(ticket):
+            self._dropped["client_gone"].inc()
+            self._note()
+        future = ticket.future
+        if not future.done():
+            future.cancel()
+        elif not future.cancelled() and future.exception() is None:
+            lease = future.result()
+            if lease is not None:
+                lease.release()
+                self.freed()
+
+    def freed(self) -> None:
+        """A place may have become free."""
+        if self.waiting:
+            self._serve(time.monotonic())
+            self._note()
+
+    def look(self) -> None:
+        """Looks for places that became free unseen, and for those that have waited in vain."""
+        if not self.waiting:
+            return
+        now = time.monotonic()
+        self._serve(now)
+        for ticket in self._queue.expire(now):
+            self._dropped["max_wait_seconds"].inc()
+            _fail(ticket, self._overloaded(ticket, "no place became free in time", now))
+        self._send_off()
+        self._note()
+
+    def _serve(self, now: float) -> None:
+        def place(ticket: Ticket) -> bool:
+            future = ticket.future
+            if future.done():
+                return True
+            try:
+                lease = ticket.group.pick(ticket.tried, ticket.facts)
+            except FatalSelectionError as error:
+                future.set_exception(error)
+                return True
+            if lease is None:
+                return False
+            future.set_result(lease)
+            self._waits.observe(now - ticket.since)
+            return True
+
+        self._queue.serve(place, now)
+
+    def _send_off(self) -> None:
+        """Those that no endpoint can answer any more need not wait."""
+        hopeless: dict[tuple[Group, object], bool] = {}
+        for ticket in self._queue:
+            kind = (ticket.group, ticket.key)
+            if kind not in hopeless:
+                hopeless[kind] = ticket.group.vacancy(ticket.tried) not in COMES_FREE
+            if hopeless[kind]:
+                self._queue.remove(ticket)
+                self._dropped["no_endpoint"].inc()
+                if not ticket.future.done():
+                    ticket.future.set_result(None)
+
+    def _overloaded(self, ticket: Ticket, why: str, now: float) -> Overloaded:
+        wait_s = self._queue.wait_s(ticket.tenant, now)
+        if wait_s is None:
+            wait_s = self._queue.bounds.max_wait_s
+        name = ticket.target.name
+        target = f"tier {self._tier}" if name is None else f"endpoint {name}"
+        return Overloaded(
+            f"every endpoint of {target} is busy, and {why}",
+            retry_after_s=min(max(1, ceil(wait_s)), MAX_RETRY_AFTER_S),
+        )
+
+    def _note(self) -> None:
+        self.waiting = self._queue.waiting
+        self._board.write(self._tier, self.waiting)
+
+
+def _fail(ticket: Ticket, error: GatewayError) -> None:
+    if not ticket.future.done():
+        ticket.future.set_exception(error)
+
+
+def _tokens(view: RequestView, group: Group) -> int:
+    """What a request is going to cost, about: its prompt, and an answer of full length."""
+    fields = view.fields
+    asked = fields.get("max_completion_tokens") or fields.get("max_tokens") or fields.get("max_output_tokens")
+    if type(asked) is not int or asked < 1:
+        asked = group.endpoints[0].spec.max_tokens
+    return len(view.body) // BYTES_PER_TOKEN + asked
