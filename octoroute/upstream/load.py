@@ -29,6 +29,7 @@ from octoroute.upstream.site import Site
 
 log = logging.getLogger(__name__)
 
+LLAMA_CPP: Final = "llama_cpp"
 MAX_CONCURRENT: Final = 64
 MOST_BYTES: Final = 4_194_304  # of /metrics, which grows with models and engines
 # A server that does not have the route is asked again after so long: it may have been replaced.
@@ -73,7 +74,7 @@ class LoadPoller:
         self._duty = asyncio.Event()
         self._told = _Memory()
         self._polls: Mapping[str, Callable[[Endpoint, Site, float], Awaitable[Load | None]]] = {
-            "llama_cpp": self._ask_llama_cpp,
+            LLAMA_CPP: self._ask_llama_cpp,
             **dict.fromkeys(NAMES, self._ask_metrics),
         }
 
@@ -126,7 +127,8 @@ class LoadPoller:
         """Polls one server, for all endpoints that it is, and books what it says."""
         first = endpoints[0]
         site = self.sites[first]
-        ask = self._polls.get(known_kind(first, site))
+        kind = known_kind(first, site)
+        ask = self._polls.get(kind)
         load: Load | None = None
         own = [endpoint.in_flight for endpoint in endpoints]
         if ask is not None:
@@ -137,7 +139,10 @@ class LoadPoller:
                 if time.monotonic() - first.seen["load_at"] < BELIEVED_ASLEEP_SECONDS:
                     return
         now = time.monotonic()
+        slots = self._slots(kind, site)
         for endpoint, in_flight in zip(endpoints, own, strict=True):
+            if slots is not None:
+                endpoint.learn_capacity(slots)
             self._set_asleep(endpoint, load is not None and load.asleep)
             if load is not None:
                 endpoint.state.note_load(
@@ -177,6 +182,13 @@ class LoadPoller:
             log.info("%s does not tell its load: %s answers %d", endpoint, path, answer.status)
             told.silent_until = time.monotonic() + UNTOLD_SECONDS
         return None
+
+    def _slots(self, kind: str, site: Site) -> int | None:
+        """How many requests the server works on at once, 0 where it sets no limit; None: not known yet."""
+        if kind != LLAMA_CPP:
+            return 0 if kind else None
+        told = self._told.get(site.pool)
+        return told.props.slots if told is not None and told.props is not None else None
 
     def _set_asleep(self, endpoint: Endpoint, asleep: bool) -> None:
         if endpoint.state.set_asleep(endpoint.slot, asleep):

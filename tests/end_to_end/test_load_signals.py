@@ -123,3 +123,25 @@ async def test_one_server_with_two_names_is_asked_once_for_both(
     await server.wait_for(lambda: len(asked(server, "/slots")) >= 3)
     times = asked(server, "/slots")
     assert min(later - earlier for earlier, later in pairwise(times)) >= 0.99
+
+
+async def test_a_llama_cpp_gets_no_more_requests_than_it_has_slots_and_the_rest_waits_in_the_gateway(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("llama_cpp", slots=2, prefill_seconds=60.0)
+    one = await gateway(fleet_config([server], health=EVERY_SECOND))
+
+    async def told() -> bool:
+        endpoints = (await fetch(one.port, "/admin/status")).json["endpoints"]
+        return [entry["capacity"] for entry in endpoints if entry["tier"] == "fast"] == [2]
+
+    async def waits() -> bool:
+        return bool((await fetch(one.port, "/admin/status")).json["queues"]["fast"]["waiting"] == 3)
+
+    await until(told)
+    asking = [asyncio.create_task(converse(one.port)) for _ in range(5)]
+    await until(waits)
+    assert len(server.completions) == 2
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
