@@ -11,7 +11,7 @@ from octoroute.upstream.events import EventReader
 
 @dataclass(slots=True)
 class Recorded:
-    """One connection: the bytes of the gateway, and those that it was sent back."""
+    """One request: the bytes of the gateway, and those that it was sent back."""
 
     asked: bytearray = field(default_factory=bytearray)
     answered: bytearray = field(default_factory=bytearray)
@@ -22,7 +22,7 @@ class Recorded:
 
     @property
     def request(self) -> Any:
-        """The body of its last request."""
+        """Its body."""
         return orjson.loads(self.asked.rpartition(b"\r\n\r\n")[2])
 
     @property
@@ -56,7 +56,7 @@ class Tap:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.connections: list[Recorded] = []
+        self.exchanges: list[Recorded] = []
         self.cut_behind: int | None = None
         self.cut = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,23 +74,25 @@ class Tap:
 
     @property
     def chats(self) -> list[Recorded]:
-        return [one for one in self.connections if one.is_chat]
+        return [one for one in self.exchanges if one.is_chat]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        recorded = Recorded()
-        self.connections.append(recorded)
+        exchanges: list[Recorded] = []
         upstream: asyncio.StreamWriter | None = None
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self.target)
-            back = asyncio.create_task(self._answer(recorded, answers, writer))
+            back = asyncio.create_task(self._answer(exchanges, answers, writer))
             self._tasks.add(back)
             back.add_done_callback(self._tasks.discard)
             while data := await reader.read(65_536):
-                recorded.asked += data
+                if not exchanges or exchanges[-1].answered:
+                    exchanges.append(Recorded())
+                    self.exchanges.append(exchanges[-1])
+                exchanges[-1].asked += data
                 upstream.write(data)
         except OSError:
             pass
@@ -100,18 +102,20 @@ class Tap:
             writer.close()
 
     async def _answer(
-        self, recorded: Recorded, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, exchanges: list[Recorded], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         dead = False
         try:
             while data := await reader.read(65_536):
                 if dead:
                     continue
-                if self.cut_behind is not None and recorded.is_chat:
-                    data = data[: self.cut_behind - len(recorded.answered)]
+                recorded = exchanges[-1]
+                cut_behind = self.cut_behind if recorded.is_chat else None
+                if cut_behind is not None:
+                    data = data[: cut_behind - len(recorded.answered)]
                 recorded.answered += data
                 writer.write(data)
-                if self.cut_behind is not None and len(recorded.answered) >= self.cut_behind:
+                if cut_behind is not None and len(recorded.answered) >= cut_behind:
                     self.cut_behind = None
                     self.cut.set()
                     dead = True
