@@ -50,6 +50,7 @@ IN_FLIGHT = 2
 
 
 @cython.final
+@cython.no_gc                    # it refers to names and memory only, which refer to nothing
 cdef class LimitTable:
     """A table of `slots` tenants for `workers` processes. `worker` says which column this process writes.
 

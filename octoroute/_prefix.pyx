@@ -147,6 +147,7 @@ def prompt_hashes(bytes body, Py_ssize_t opening=0):
 
 
 @cython.final
+@cython.no_gc                    # it refers to names and memory only, which refer to nothing
 cdef class PrefixIndex:
     """Which slots were sent a prompt with a given beginning, in anonymous shared memory.
 

@@ -83,6 +83,7 @@ def xoshiro_words(tuple state, int count):
 
 
 @cython.final
+@cython.no_gc                    # it refers to names and memory only, which refer to nothing
 cdef class Selector:
     """Draws one of `names` by priority, then by weight. An endpoint is its index in `names`.
 

@@ -56,6 +56,7 @@ cdef class Lease:
 
 
 @cython.final
+@cython.no_gc                    # it refers to names and memory only, which refer to nothing
 cdef class FleetState:
     """A table of `slots` endpoints for `workers` processes. `worker` says which column this process writes.
 
