@@ -1,4 +1,4 @@
-"""Cores that look into memory of others let go of it in order, also where the collector finds them in a cycle."""
+"""Cores that look into memory let go of it in order, also where the collector finds them in a cycle."""
 
 import gc
 from collections.abc import Callable
