@@ -163,7 +163,7 @@ async def test_a_program_that_can_not_start_changes_nothing_and_one_that_can_is_
 ) -> None:
     """As a package manager would do it: the script is another one by now, be it a broken one."""
     program = tmp_path / "octoroute"
-    # As pip writes it where the interpreter's path has a space: a shell script to the shell, a string to Python.
+    # As pip writes it where the interpreter's path has a space: a script to the shell, a string to Python.
     start_python = f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"
     good = f"{start_python}import sys\nfrom octoroute.cli import main\nsys.exit(main())\n"
 
