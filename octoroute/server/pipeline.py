@@ -147,10 +147,22 @@ class ActiveRequest:
         outcome.error = str(error) if not error.detail else f"{error}: {error.detail}"
         if not self.client.started:
             outcome.status = error.status
+            if self.plan is not None and self.snapshot.config.server.why_headers:
+                error.headers = {
+                    "x-octoroute-tier": self.plan.target.tier,
+                    "x-octoroute-attempts": str(outcome.attempts),
+                    # The lines of the last endpoint that was asked, or what is known without one.
+                    **_pairs(self.client.why or self.plan.why),
+                    **error.headers,
+                }
             return False
         outcome.status = 200
         self.client.break_off(error, clean=True)
         return True
+
+
+def _pairs(lines: bytes) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in lines.decode().split("\r\n") if line)
 
 
 async def serve(

@@ -102,3 +102,20 @@ async def test_a_long_answer_outlives_the_time_that_an_idle_connection_is_kept(
             assert (reply.status, reply.ended) == (200, True)
         # And then it is closed, not kept for ever.
         assert await client.read_raw() == b""
+
+
+@pytest.mark.parametrize("path", ROADS.values(), ids=ROADS)
+async def test_an_error_says_how_its_request_was_routed(port: int, path: str) -> None:
+    async with WireClient(port) as client:
+        # Nobody listens where the config has the deep tier.
+        client.post(path, chat("hello", "deep"))
+        reply = await client.reply()
+    # 503, and no attempt, once it has failed too often.
+    assert reply.status in (502, 503)
+    told = {name: value for name, value in reply.headers.items() if name.startswith("x-octoroute-")}
+    assert int(told.pop("x-octoroute-attempts")) <= 3
+    assert told == {
+        "x-octoroute-tier": "deep",
+        "x-octoroute-strategy": "rule",
+        "x-octoroute-reason": "named",
+    }
