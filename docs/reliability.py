@@ -8,10 +8,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+from octoroute.commands.fault_check import Options, check
 from octoroute.demo import FAULTS
 from octoroute.demo.checking import Row
 from octoroute.demo.report import bad, heading, line, markdown, total
-from octoroute.fault_check import Options, check
 
 PAGE = Path(__file__).parent / "reliability.md"
 BEGIN = "<!-- Made by `make reliability` from here -->\n"

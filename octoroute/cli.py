@@ -188,13 +188,13 @@ def _seconds(text: str) -> float:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from octoroute.workers import serve
+    from octoroute.supervisor.workers import serve
 
     return serve(arguments.config)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from octoroute.demonstration import run
+    from octoroute.commands.demonstration import run
 
     return run(arguments.port, once=arguments.once)
 
@@ -211,8 +211,8 @@ def _demo_servers(arguments: argparse.Namespace) -> int:
 
 
 def _demo_check(arguments: argparse.Namespace) -> int:
+    from octoroute.commands.fault_check import Options, run
     from octoroute.demo import FAULTS
-    from octoroute.fault_check import Options, run
 
     # A gateway of our own finds the servers wherever they are.
     addresses = arguments.listen or (KIT_ADDRESSES if arguments.target else Options.addresses)
@@ -277,7 +277,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from octoroute.explain_file import explain_file
+    from octoroute.commands.explain_file import explain_file
 
     return _say(explain_file(arguments.request, arguments.config, arguments.importance, arguments.task_type))
 
@@ -290,13 +290,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _reload(arguments: argparse.Namespace) -> int:
-    from octoroute.admin_request import request_reload
+    from octoroute.commands.admin_request import request_reload
 
     return _say(request_reload(arguments.config))
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:
-    from octoroute.admin_request import request_upgrade
+    from octoroute.commands.admin_request import request_upgrade
 
     return _say(request_upgrade(arguments.config))
 

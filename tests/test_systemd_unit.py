@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from octoroute.config.schema import Server
-from octoroute.workers import KILL_SECONDS
+from octoroute.supervisor.workers import KILL_SECONDS
 
 UNIT = Path(__file__).parents[1] / "deploy" / "octoroute.service"
 PROGRAM = "/opt/octoroute/bin/octoroute"

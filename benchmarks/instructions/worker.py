@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from octoroute import logs
-from octoroute.channel import Channel
 from octoroute.config import load
 from octoroute.gateway import Shared
-from octoroute.listen import open_sockets
-from octoroute.worker import Post, run_worker
+from octoroute.supervisor.channel import Channel
+from octoroute.supervisor.sockets import open_sockets
+from octoroute.supervisor.worker import Post, run_worker
 
 
 def main() -> int:

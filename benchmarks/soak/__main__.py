@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.soak.load import Load
 from benchmarks.soak.watch import Processes, metrics, slope
-from octoroute.child_gateway import HOST, free_port, running
+from octoroute.commands.child_gateway import HOST, free_port, running
 from octoroute.demo import SimulatedServer
 from octoroute.demo.client import Target
 

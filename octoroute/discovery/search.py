@@ -11,9 +11,8 @@ from collections.abc import Collection
 from dataclasses import astuple
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
-from octoroute.channel import Channel
 from octoroute.config.found import Address, Place
 from octoroute.config.sources import Discovery, Source, SourceKind
 from octoroute.errors import ConfigError
@@ -45,19 +44,29 @@ def require_extras(discovery: Discovery, source: str) -> None:
         )
 
 
-def search(discovery: Discovery, channel: Channel) -> int:
+class Line(Protocol):
+    """What is needed of the line to the supervisor: its Channel."""
+
+    def fileno(self) -> int: ...
+
+    def send(self, kind: Literal["found", "lost"], **fields: Any) -> bool:
+        """False where it can't be sent now."""
+        ...
+
+
+def search(discovery: Discovery, line: Line) -> int:
     """Looks until SIGTERM or the end of the supervisor; the exit code."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    asyncio.run(_search(discovery, channel))
+    asyncio.run(_search(discovery, line))
     return 0
 
 
-async def _search(discovery: Discovery, channel: Channel) -> None:
+async def _search(discovery: Discovery, line: Line) -> None:
     over = asyncio.Event()
     # The supervisor says nothing on this line: what can be read is its end.
-    asyncio.get_running_loop().add_reader(channel.fileno(), over.set)
+    asyncio.get_running_loop().add_reader(line.fileno(), over.set)
     looking = [
-        asyncio.ensure_future(_follow(source, Teller(channel, (kind, tier))))
+        asyncio.ensure_future(_follow(source, Teller(line, (kind, tier))))
         for kind, tier, source in discovery.sources()
     ]
     await over.wait()
@@ -82,9 +91,9 @@ async def _follow(source: Source, teller: "Teller") -> None:
 class Teller:
     """Tells the supervisor of one source. What was told last is not told again."""
 
-    def __init__(self, channel: Channel, place: Place) -> None:
+    def __init__(self, line: Line, place: Place) -> None:
         self.place = place
-        self._channel = channel
+        self._line = line
         self._told: object = None
 
     def __str__(self) -> str:
@@ -106,5 +115,5 @@ class Teller:
             self._told = trouble
 
     async def _tell(self, kind: Literal["found", "lost"], **fields: Any) -> None:
-        while not self._channel.send(kind, None, place=self.place, **fields):  # noqa: ASYNC110 - no event tells
+        while not self._line.send(kind, place=self.place, **fields):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(RETELL_SECONDS)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from octoroute.channel import Channel
 from octoroute.config import Config
 from octoroute.config.found import Address
 from octoroute.config.sources import DnsSource
@@ -10,6 +9,7 @@ from octoroute.discovery import search
 from octoroute.discovery.dns import within_bounds
 from octoroute.discovery.search import MAX_SERVERS, Teller, require_extras
 from octoroute.errors import ConfigError
+from octoroute.supervisor.channel import Channel
 from tests.config.sample import config
 
 SOURCE = {"name": "found", "base_url": "http://llama.internal/v1", "max_tokens": 8}

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from octoroute.channel import Channel, Message
 from octoroute.config.found import Address, Found, Place
 from octoroute.config.sources import Discovery
 from octoroute.discovery.known import Known
 from octoroute.discovery.search import search
-from octoroute.forking import fork
+from octoroute.supervisor.channel import Channel, Message
+from octoroute.supervisor.forking import fork
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 SECONDS = 1.0
 
 
-def notify(*lines: str) -> None:
+def _tell(*lines: str) -> None:
     """Sends `NAME=value` lines. Does nothing where nobody asked for them."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -29,19 +29,19 @@ def notify(*lines: str) -> None:
 
 def ready() -> None:
     """The gateway serves."""
-    notify("READY=1")
+    _tell("READY=1")
 
 
 def reloading() -> None:
     """The config is being read again; `ready` follows."""
-    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    _tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
     """The gateway drains, and ends."""
-    notify("STOPPING=1")
+    _tell("STOPPING=1")
 
 
 def main_process(pid: int) -> None:
     """Another process is the gateway from here."""
-    notify(f"MAINPID={pid}")
+    _tell(f"MAINPID={pid}")

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from octoroute import __version__
-from octoroute.handover import Successor, Word, own_command
-from octoroute.reloading import Worker
+from octoroute.supervisor.handover import Successor, Word, own_command
+from octoroute.supervisor.reloading import Worker
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from octoroute.child_gateway import HOST, ChildError, free_port, running
+from octoroute.commands.child_gateway import HOST, ChildError, free_port, running
 from octoroute.demo import SimulatedServer
 from octoroute.demo.checking import Check, GatewayMissingError, Row
 from octoroute.demo.client import Target

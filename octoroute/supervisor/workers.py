@@ -20,19 +20,26 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from octoroute import __version__, logs, notify
-from octoroute.channel import Channel, Message
+from octoroute import __version__, logs
 from octoroute.config import Config, load
-from octoroute.discovering import Discovering
 from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
-from octoroute.forking import SIGNALS, fork
 from octoroute.gateway import Shared, try_out
-from octoroute.handover import Predecessor, Word
-from octoroute.listen import allow_many_sockets, close_sockets, describe, open_sockets, tls_context
-from octoroute.reloading import Reloads
-from octoroute.upgrading import Upgrades
-from octoroute.worker import Post, run_worker
+from octoroute.supervisor import systemd
+from octoroute.supervisor.channel import Channel, Message
+from octoroute.supervisor.discovering import Discovering
+from octoroute.supervisor.forking import SIGNALS, fork
+from octoroute.supervisor.handover import Predecessor, Word
+from octoroute.supervisor.reloading import Reloads
+from octoroute.supervisor.sockets import (
+    allow_many_sockets,
+    close_sockets,
+    describe,
+    open_sockets,
+    tls_context,
+)
+from octoroute.supervisor.upgrading import Upgrades
+from octoroute.supervisor.worker import Post, run_worker
 
 log = logging.getLogger(__name__)
 
@@ -149,14 +156,14 @@ class Supervisor:
 
     def stop(self, code: int = 0) -> None:
         """Has all workers finish what runs, and ends."""
-        notify.stopping()
+        systemd.stopping()
         self.upgrades.abandon()
         self._leave(code, ())
         self._kill(signal.SIGTERM)
 
     def _hand_over(self, word: Word) -> None:
         """The same, now that another process serves. Nothing is refused: the sockets live on there."""
-        notify.main_process(word.pid)
+        systemd.main_process(word.pid)
         self.replaced = True
         self._leave(0, word.kept)
         for process in self.processes.values():
@@ -310,7 +317,7 @@ class Supervisor:
     def _serves(self) -> None:
         """Every worker is ready, for the first time."""
         self.all_ready = True
-        notify.ready()
+        systemd.ready()
         if self.predecessor is not None:
             self.predecessor.take_over(__version__)
             self.predecessor = None

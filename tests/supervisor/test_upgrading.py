@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from octoroute import handover, upgrading
-from octoroute.channel import Channel
-from octoroute.handover import VARIABLE, Predecessor, own_command
-from octoroute.upgrading import START_SECONDS, Upgrades
+from octoroute.supervisor import handover, upgrading
+from octoroute.supervisor.channel import Channel
+from octoroute.supervisor.handover import VARIABLE, Predecessor, own_command
+from octoroute.supervisor.upgrading import START_SECONDS, Upgrades
 
 
 class Asker:

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from octoroute.child_gateway import HOST, ChildError, free_port, running
+from octoroute.commands.child_gateway import HOST, ChildError, free_port, running
 from octoroute.demo import SimulatedServer
 
 USUAL_PORT = 3000

@@ -17,13 +17,13 @@ from typing import Any, Final
 import uvloop
 
 from octoroute import logs
-from octoroute.channel import Channel, Kind, Message
 from octoroute.config import Config
 from octoroute.errors import Internal
 from octoroute.gateway import Gateway, Shared
-from octoroute.listen import BACKLOG
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
+from octoroute.supervisor.channel import Channel, Kind, Message
+from octoroute.supervisor.sockets import BACKLOG
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from octoroute import logs, notify
-from octoroute.channel import Channel
+from octoroute import logs
 from octoroute.config import Config, load
 from octoroute.config.changes import Changes, reloaded
 from octoroute.config.found import Found, with_found
 from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
 from octoroute.gateway import try_out
+from octoroute.supervisor import systemd
+from octoroute.supervisor.channel import Channel
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Reloads:
 
     def _begin_with_the_file(self, workers: Sequence[Worker]) -> None:
         asked, self._asked, self._wanted = self._asked, [], False
-        notify.reloading()
+        systemd.reloading()
         try:
             file = load(self.path)
             require_extras(file.discovery, str(self.path))
@@ -202,7 +203,7 @@ class Reloads:
 
     @staticmethod
     def _tell(asked: Iterable[tuple[Worker, int]], outcome: dict[str, Any]) -> None:
-        notify.ready()
+        systemd.ready()
         for worker, number in asked:
             worker.channel.send("reloaded", ask=number, outcome=outcome)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from octoroute.channel import Channel, Message
 from octoroute.config import load
+from octoroute.supervisor.channel import Channel, Message
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "replicas.toml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "replicas.toml"
 
 
 def test_messages_arrive_whole_and_in_order() -> None:
