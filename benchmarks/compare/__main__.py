@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.compare.chart import chart
-from benchmarks.compare.gateways import GATEWAYS, FromCommand, Gateway, Place
+from benchmarks.compare.gateways import TARGETS, FromCommand, Gateway, Place, Target
 from benchmarks.compare.scenarios import SCENARIOS, Under, measure
 from benchmarks.micro.measure import processor
 from benchmarks.native.build import model_server
@@ -39,12 +39,15 @@ OURS: Final = "octoroute"
 
 
 @contextmanager
-def running(gateway: Gateway, upstream: int, cpus: tuple[int | None, int | None]) -> Iterator[Under]:
-    """A gateway that has answered once. Raises RuntimeError with the end of its log where it does not."""
+def running(target: Target, upstream: int, cpus: tuple[int | None, int | None]) -> Iterator[Under]:
+    """A gateway that has answered once, or the model server itself. Raises RuntimeError with the end of the
+    gateway's log where it does not answer.
+    """
     gateway_cpu, load_cpu = cpus
-    if gateway.name == "direct":
-        yield Under(upstream, gateway.model, "", None, load_cpu)
+    if not isinstance(target, Gateway):
+        yield Under(upstream, target.model, target.header, None, load_cpu)
         return
+    gateway = target
     with tempfile.TemporaryDirectory(prefix="octoroute-compare-") as folder:
         place = Place(free_port(), upstream, Path(folder))
         log = Path(folder) / "log"
@@ -73,24 +76,22 @@ def _wait_until_it_answers(gateway: Gateway, place: Place, program: Program) -> 
     raise RuntimeError(f"{gateway.name} does not answer:\n{program.log.read_text(errors='replace')[-2000:]}")
 
 
-def compare(gateways: list[Gateway], names: list[str], rounds: int, share: float) -> dict[str, Any]:
+def compare(targets: list[Target], names: list[str], rounds: int, share: float) -> dict[str, Any]:
     """scenario -> gateway -> one raw figure per round."""
     cpus = sorted(os.sched_getaffinity(0))
     cores = (cpus[-1], cpus[0]) if len(cpus) > 1 else (None, None)
     raw: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in names}
     for number in range(rounds):
-        for gateway in gateways:
+        for target in targets:
             # A fresh process each round: what one has grown to does not count for the next.
             try:
-                with model_server(cores[1]) as upstream, running(gateway, upstream, cores) as under:
+                with model_server(cores[1]) as upstream, running(target, upstream, cores) as under:
                     measure("small", under, WARM_UP)
                     measure("stream", under, WARM_UP)
                     for name in names:
                         found = measure(name, under, share)
-                        raw[name].setdefault(gateway.name, []).append(found)
-                        print(
-                            f"round {number + 1}  {gateway.name:16}{name:8}{_shown(found)}", file=sys.stderr
-                        )
+                        raw[name].setdefault(target.name, []).append(found)
+                        print(f"round {number + 1}  {target.name:16}{name:8}{_shown(found)}", file=sys.stderr)
             except RuntimeError as error:
                 print(error, file=sys.stderr)
     return raw
@@ -144,21 +145,21 @@ def print_table(found: dict[str, dict[str, float]]) -> None:
             print(f"  {gateway:20}{value:12.3f}{f'{value / base:8.2f} x {BASELINE}' if base else ''}")
 
 
-def chosen(arguments: argparse.Namespace) -> list[Gateway]:
-    gateways: list[Gateway] = []
-    for name in arguments.gateways or GATEWAYS:
-        if name not in GATEWAYS:
-            raise SystemExit(f"there is no gateway {name!r}; known: {', '.join(GATEWAYS)}")
-        if GATEWAYS[name].installed():
-            gateways.append(GATEWAYS[name])
+def chosen(arguments: argparse.Namespace) -> list[Target]:
+    targets: list[Target] = []
+    for name in arguments.gateways or TARGETS:
+        if name not in TARGETS:
+            raise SystemExit(f"there is no gateway {name!r}; known: {', '.join(TARGETS)}")
+        if TARGETS[name].installed():
+            targets.append(TARGETS[name])
         elif arguments.gateways:
             raise SystemExit(f"{name} is not installed")
-    return gateways + [FromCommand(definition) for definition in arguments.command]
+    return targets + [FromCommand(definition) for definition in arguments.command]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="octoroute beside other gateways, in one run")
-    parser.add_argument("gateways", nargs="*", metavar="GATEWAY", help=", ".join(GATEWAYS))
+    parser.add_argument("gateways", nargs="*", metavar="GATEWAY", help=", ".join(TARGETS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="of the full length, for a quick look")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: all")
@@ -169,8 +170,8 @@ def main() -> int:
     names = arguments.scenarios.split(",")
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise SystemExit(f"there is no scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}")
-    gateways = chosen(arguments)
-    raw = compare(gateways, names, arguments.rounds, arguments.share)
+    targets = chosen(arguments)
+    raw = compare(targets, names, arguments.rounds, arguments.share)
     found = figures(raw)
     print_table(found)
     written = {
@@ -179,7 +180,7 @@ def main() -> int:
         "machine": {"processor": processor(), "cores": os.cpu_count(), "kernel": platform.release()},
         "versions": {
             "python": platform.python_version(),
-            **{one.name: version for one in gateways if (version := one.version())},
+            **{one.name: version for one in targets if (version := one.version())},
         },
         "share": arguments.share,
         "rounds": arguments.rounds,

@@ -1,4 +1,4 @@
-"""The gateways that can be compared: for each, how it is started before one model server, one worker each.
+"""What can be compared: gateways, each started before one model server with one worker, and no gateway.
 
 To add one that takes its upstream on the command line, no code is needed: see `--command` in __main__.py.
 """
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,23 +30,38 @@ class Place:
         return str(path)
 
 
-class Gateway:
-    """`model` is what clients must ask for; `header` a line that they must send."""
+class Target:
+    """What clients are pointed at. `model` is what they must ask for; `header` a line that they must send."""
 
-    name: ClassVar[str]
-    program: ClassVar[str] = ""
+    name: str
     model: str = "m"
     header: str = ""
+
+    def installed(self) -> bool:
+        return True
+
+    def version(self) -> str:
+        return ""
+
+
+class Direct(Target):
+    """No gateway: the model server itself. What the others add is measured against it."""
+
+    name = "direct"
+
+
+class Gateway(Target, ABC):
+    """`env` is added to the environment of its process."""
+
+    program: str
     env: ClassVar[dict[str, str]] = {}
 
     def installed(self) -> bool:
         return bool(shutil.which(self.program))
 
-    def version(self) -> str:
-        return ""
-
+    @abstractmethod
     def command(self, place: Place) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
 
 def _version_said(*command: str) -> str:
@@ -54,23 +70,12 @@ def _version_said(*command: str) -> str:
     return found[0] if found else ""
 
 
-class Direct(Gateway):
-    """No gateway: the model server itself. What the others add is measured against it."""
-
-    name = "direct"
-
-    def installed(self) -> bool:
-        return True
-
-
 class Octoroute(Gateway):
     """As it comes: validation, routing, health, metrics, a log line for each request."""
 
     name = "octoroute"
+    program = sys.executable
     model = "auto"
-
-    def installed(self) -> bool:
-        return True
 
     def version(self) -> str:
         return octoroute.__version__
@@ -84,7 +89,7 @@ class Octoroute(Gateway):
                 f'[[models.{tier}]]\nname = "m-{tier}"\nbase_url = "http://127.0.0.1:{place.upstream}/v1"\n'
                 "max_tokens = 4096\n"
             )
-        return [sys.executable, "-m", "octoroute", "--config", place.write("octoroute.toml", config)]
+        return [self.program, "-m", "octoroute", "--config", place.write("octoroute.toml", config)]
 
 
 class Nginx(Gateway):
@@ -149,23 +154,20 @@ class Pipe(Gateway):
     """The usual Python gateway, in pipe.py."""
 
     name = "aiohttp pipe"
-
-    def installed(self) -> bool:
-        return True
+    program = sys.executable
 
     def version(self) -> str:
         return metadata.version("aiohttp")
 
     def command(self, place: Place) -> list[str]:
         upstream = f"http://127.0.0.1:{place.upstream}"
-        return [sys.executable, "-m", "benchmarks.compare.pipe", str(place.port), upstream]
+        return [self.program, "-m", "benchmarks.compare.pipe", str(place.port), upstream]
 
 
 class LiteLlm(Gateway):
     """pip install 'litellm[proxy]'"""
 
     name = program = "litellm"
-    model = "m"
     env: ClassVar[dict[str, str]] = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
     def version(self) -> str:
@@ -197,18 +199,16 @@ class FromCommand(Gateway):
         name, found, template = definition.partition("=")
         if not found or "{port}" not in template:
             raise ValueError(f"{definition!r} is not name=command with {{port}} and {{upstream}}")
-        self.name = name  # type: ignore[misc]
-        self.template = template
-
-    def installed(self) -> bool:
-        return bool(shutil.which(self.template.split()[0]))
+        self.name = name
+        self.words = template.split()
+        self.program = self.words[0]
 
     def version(self) -> str:
-        return _version_said(self.template.split()[0], "--version")
+        return _version_said(self.program, "--version")
 
     def command(self, place: Place) -> list[str]:
         fields = {"port": place.port, "upstream": place.upstream, "folder": place.folder}
-        return [word.format(**fields) for word in self.template.split()]
+        return [word.format(**fields) for word in self.words]
 
 
 def router(name: str, package: str) -> FromCommand:
@@ -216,9 +216,9 @@ def router(name: str, package: str) -> FromCommand:
     return FromCommand(f"{name}={package} --host 127.0.0.1 --port {{port}} {upstream}")
 
 
-GATEWAYS: Final = {
-    gateway.name: gateway
-    for gateway in (
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for target in (
         Direct(),
         Octoroute(),
         Nginx(),
