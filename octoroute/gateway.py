@@ -34,6 +34,7 @@ from octoroute.upstream.forward import Client, Forwarding
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober
+from octoroute.upstream.rounds import Rounds
 from octoroute.upstream.sites import Sites
 from octoroute.upstream.waiting import WaitingRoom
 
@@ -128,17 +129,19 @@ class Gateway:
         self.sites = Sites(self.forwarder.outbox)
         self.sites.furnish(self.snapshot)
         self.asker = self._asker(config)
-        self.prober = Prober(
-            lambda: self.snapshot,
-            self.sites,
-            self.forwarder.active,
+        asked = (lambda: self.snapshot, self.sites, self.forwarder.active)
+        self.probing = Rounds(
+            Prober(*asked).round,
+            lambda: self.snapshot.config.health.interval_seconds,
             self.registry.counter(CRASHES, "crash").inc,
+            "probing the endpoints",
         )
-        self.load_poller = LoadPoller(
-            lambda: self.snapshot,
-            self.sites,
-            self.forwarder.active,
+        poller = LoadPoller(*asked)
+        self.polling = Rounds(
+            poller.round,
+            poller.interval_s,
             self.registry.counter(CRASHES, "load_crash").inc,
+            "asking servers for their load",
         )
         self.started_s = time.monotonic()
         self.draining = False
@@ -160,8 +163,8 @@ class Gateway:
         self._claim_probing()
         self._run(self._every(TICK_SECONDS, [self.forwarder.tick, self.lines.flush]))
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
-        self._run(self.prober.run())
-        self._run(self.load_poller.run())
+        self._run(self.probing.run())
+        self._run(self.polling.run())
 
     async def close(self) -> None:
         """Ends the tasks and closes every idle connection to a server."""
@@ -188,7 +191,7 @@ class Gateway:
         if (_models(before), before.routing) != (_models(config), config.routing):
             self.asker = self._asker(config)
         if (before.models, before.health) != (config.models, config.health):
-            self.prober.hurry()
+            self.probing.hurry()
 
     def decide(self, view: RequestView, snapshot: Snapshot) -> Plan | Question:
         """Where a request goes, or what has to be asked first. Raises InvalidRequest."""
@@ -274,8 +277,8 @@ class Gateway:
         """One worker of all probes: the first that asks, until it no longer does."""
         if not self.draining:
             mine = self.shared.state.may_probe(time.monotonic(), PROBING_LEASE_SECONDS)
-            self.prober.on_duty(mine)
-            self.load_poller.on_duty(mine)
+            self.probing.on_duty(mine)
+            self.polling.on_duty(mine)
 
     def _refresh(self) -> None:
         now = time.monotonic()

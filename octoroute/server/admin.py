@@ -46,7 +46,7 @@ async def health(request: web.BaseRequest, path: str, request_id: str, gateway: 
         "status": "OK",
         "health_tracking_status": _status(total(UNTRACKED) == 0),
         "metrics_recording_status": _status(total(LOST) == 0),
-        "background_task_status": _status(gateway.prober.running),
+        "background_task_status": _status(gateway.probing.running),
         "background_task_failures": int(total(CRASHES)),
     }
     return json_response(orjson.dumps(body), request_id)

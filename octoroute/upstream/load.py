@@ -58,46 +58,26 @@ class Told:
 
 
 class LoadPoller:
-    """`run` polls for ever while `on_duty`, and calls `crashed` for each crash of the polling itself."""
+    """`round` polls all servers whose kind is known; the rest is in rounds.py."""
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         sites: Mapping[Endpoint, Site],
         active: dict[Connection, Endpoint],
-        crashed: Callable[[], None],
     ) -> None:
         self.snapshot = snapshot
         self.sites = sites
         self.active = active
-        self.crashed = crashed
-        self._duty = asyncio.Event()
         self._told = _Memory()
         self._polls: Mapping[str, Callable[[Endpoint, Site, float], Awaitable[Load | None]]] = {
             LLAMA_CPP: self._ask_llama_cpp,
             **dict.fromkeys(NAMES, self._ask_metrics),
         }
 
-    def on_duty(self, mine: bool) -> None:
-        """Whether it is this process that polls. To be said about once a second."""
-        if mine:
-            self._duty.set()
-        else:
-            self._duty.clear()
-
-    async def run(self) -> None:
-        """Polls all servers whose kind is known, at the same time, each interval."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._duty.wait()
-            began = loop.time()
-            interval_s = self.snapshot().config.health.load_interval_seconds
-            try:
-                await self.round()
-            except Exception:
-                self.crashed()
-                log.exception("asking servers for their load failed")
-            await asyncio.sleep(max(IDLE_SECONDS, began + interval_s - loop.time()))
+    def interval_s(self) -> float:
+        """Between two rounds."""
+        return self.snapshot().config.health.load_interval_seconds or IDLE_SECONDS
 
     async def round(self) -> None:
         """Polls all servers once, MAX_CONCURRENT at most at a time."""

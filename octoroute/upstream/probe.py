@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import orjson
 
@@ -26,8 +25,6 @@ from octoroute.upstream.site import Site
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 64
-# After a crash of the probing itself, seconds.
-RESTART_BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 class Nowhere:
@@ -48,56 +45,17 @@ class Nowhere:
 
 
 class Prober:
-    """`run` probes for ever while `on_duty`, and calls `crashed` for each crash of the probing itself."""
+    """`round` probes all endpoints; the rest is in rounds.py."""
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         sites: Mapping[Endpoint, Site],
         active: dict[Connection, Endpoint],
-        crashed: Callable[[], None],
     ) -> None:
         self.snapshot = snapshot
         self.sites = sites
         self.active = active
-        self.crashed = crashed
-        self.running = False
-        self._duty = asyncio.Event()
-        self._hurry = asyncio.Event()
-
-    def on_duty(self, mine: bool) -> None:
-        """Whether it is this process that probes. To be said about once a second."""
-        if mine:
-            self._duty.set()
-        else:
-            self._duty.clear()
-
-    def hurry(self) -> None:
-        """The next round begins now: there are other endpoints, or other rules."""
-        self._hurry.set()
-
-    async def run(self) -> None:
-        """Probes all endpoints each `health.interval_seconds`; a crash is logged, counted and followed by
-        a restart.
-        """
-        crashes = 0
-        while True:
-            try:
-                self.running = True
-                await self._duty.wait()
-                self._hurry.clear()
-                await self.round()
-                crashes = 0
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.snapshot().config.health.interval_seconds):
-                        await self._hurry.wait()
-            except Exception:
-                self.running = False
-                self.crashed()
-                wait = RESTART_BACKOFF[min(crashes, len(RESTART_BACKOFF) - 1)]
-                crashes += 1
-                log.exception("probing the endpoints failed; again in %g s", wait)
-                await asyncio.sleep(wait)
 
     async def round(self) -> None:
         """Probes all endpoints at the same time, MAX_CONCURRENT at most."""
