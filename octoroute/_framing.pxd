@@ -6,6 +6,7 @@ cdef class Framing:
     cdef readonly long long chunks
     cdef readonly long long payload_bytes
     cdef long long left
+    cdef Py_ssize_t seen              # payload bytes of the last piece
     cdef int state
     cdef int digits
     cdef Py_ssize_t extra
@@ -17,6 +18,7 @@ cdef class Framing:
     cdef Py_ssize_t advance(
         self, const unsigned char* p, Py_ssize_t n, Py_ssize_t* settled, list payload
     ) except -1
+    cdef Py_ssize_t whole_chunk(self, const unsigned char* p, Py_ssize_t n) noexcept
     cdef int behind_size(self, unsigned char c) except -1
     cdef int in_trailer(self, bint valid) except -1
     cdef void saw(self, const unsigned char* p, Py_ssize_t n) noexcept

@@ -54,6 +54,7 @@ cdef class Framing:
     cdef void saw(self, const unsigned char* p, Py_ssize_t n) noexcept:
         """The last three payload bytes tell whether an event of an event stream is complete."""
         self.payload_bytes += n
+        self.seen = n
         if n >= 3:
             self.before_that = p[n - 3]
             self.before_last = p[n - 2]
@@ -70,6 +71,30 @@ cdef class Framing:
         if self.last == 10:
             return self.before_last == 10 or (self.before_last == 13 and self.before_that == 10)
         return self.last == 13 and self.before_last == 13
+
+    cdef Py_ssize_t whole_chunk(self, const unsigned char* p, Py_ssize_t n) noexcept:
+        """Bytes of the chunk that begins at `p`, its payload seen, if it is complete and plain; else 0, and
+        the states below have to tell. Most reads of a stream are one or more of these.
+        """
+        cdef Py_ssize_t size = 0, i = 0
+        cdef unsigned char c
+        while i < n and i < 7:
+            c = p[i]
+            if 48 <= c <= 57:
+                size = size * 16 + c - 48
+            elif 97 <= (c | 32) <= 102:
+                size = size * 16 + (c | 32) - 87
+            else:
+                break
+            i += 1
+        if not size or n - i < size + 4 or p[i] != 13 or p[i + 1] != 10:
+            return 0
+        i += 2
+        if p[i + size] != 13 or p[i + size + 1] != 10:
+            return 0
+        self.saw(p + i, size)
+        self.chunks += 1
+        return i + size + 2
 
     cdef int behind_size(self, unsigned char c) except -1:
         """What may stand between a chunk's size and the end of that line."""
@@ -127,6 +152,17 @@ cdef class Framing:
                 if self.left == 0:
                     self.state = DATA_CR
                 continue
+            if self.state == SIZE and not self.digits:
+                step = self.whole_chunk(p + i, n - i)
+                if step:
+                    if payload is not None:
+                        payload.append(p[i + step - self.seen - 2:i + step - 2])
+                    i += step
+                    if self.between_events():
+                        settled[0] = i
+                    else:
+                        self.events_cut = True
+                    continue
             c = p[i]
             i += 1
             if self.state == SIZE:

@@ -1,7 +1,7 @@
+from octoroute._delivered cimport Delivered
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
 from octoroute._http1 cimport Head, HeadReader
-from octoroute._sse cimport Delivered
 from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
 

@@ -1,10 +1,10 @@
 from asyncio import BaseTransport, Protocol, Transport
 from collections.abc import Callable
 
+from octoroute._delivered import Delivered
 from octoroute._framing import Framing
 from octoroute._gaps import Gaps
 from octoroute._http1 import Head, HeadReader
-from octoroute._sse import Delivered
 from octoroute._turning import TurningPoints
 
 class Relay(TurningPoints, Protocol):

@@ -10,17 +10,19 @@ Times are nanoseconds of CLOCK_MONOTONIC, the clock of time.monotonic_ns().
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from octoroute._delivered cimport Delivered
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
 from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, HeadReader
-from octoroute._sse cimport last_event_end, names_error
+from octoroute._sse cimport last_event_end, names
 from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
 
 from octoroute._http1 import Malformed
 
 cdef Py_ssize_t MAX_HELD = 65536           # of an incomplete event; what is larger flows as it comes
-cdef Py_ssize_t MAX_DELIVERED = 32768      # delivered bytes that are kept before on_delivered()
+cdef bytes ERROR = b'"error"'
+cdef bytes USAGE = b'"usage"'
 cdef Py_ssize_t TINY = 24                  # a read without a usage: [DONE], a last chunk, a comment
 
 cdef inline long long clock_ns() noexcept:
@@ -151,11 +153,13 @@ cdef class Relay(TurningPoints):
         self.held_bytes = self.held_settled = 0
 
     cdef emit(self, bytes data, bint clean, long long now):
-        if self.delivered is not None:
-            if names_error(data) and self.on_error_word(data):
-                return
-            self.delivered.add(data)
-            if self.delivered.size > MAX_DELIVERED:
+        cdef Delivered delivered = self.delivered
+        if delivered is not None:
+            if not self.clean or not delivered.add_alike(data, self.phase == PASS or self.reframes):
+                if names(data, ERROR) and self.on_error_word(data):
+                    return
+                delivered.add(data)
+            if delivered.much():
                 self.on_delivered()
         self.bytes_out += len(data)
         self.out_ns = now
@@ -164,7 +168,7 @@ cdef class Relay(TurningPoints):
 
     cdef bint must_reframe(self, bytes data, Py_ssize_t settled, Py_ssize_t used):
         """Whether `data` may hold the usage event or a part of it, so that it can't go out as it came."""
-        return settled < used or self.framing.events_cut or b'"usage"' in data
+        return settled < used or self.framing.events_cut or names(data, USAGE)
 
     cdef show(self, list payload, long long now):
         """Passes on the events that are complete, without those that the client did not ask for."""

@@ -1,9 +1,4 @@
-cdef class Delivered:
-    cdef list pieces
-    cdef readonly Py_ssize_t size
-
-    cdef void add(self, bytes data)
-
-
-cdef bint names_error(bytes data)
+cdef Py_ssize_t event_end(const unsigned char* p, Py_ssize_t at, Py_ssize_t n) noexcept
+cpdef bytes first_data_event(bytes payload)
+cpdef bint names(bytes data, bytes member) noexcept
 cpdef Py_ssize_t last_event_end(bytes payload)

@@ -7,22 +7,12 @@ escaped, so `"usage":` can only be a key.
 
 from libc.string cimport memcmp
 
+from octoroute._sse cimport event_end
+
 cdef Py_ssize_t MAX_KEPT = 65536           # an event that is larger is none of those, and flows as it comes
 
 cdef bytes USAGE = b'"usage"'
 cdef bytes CHOICES = b'"choices"'
-
-
-cdef Py_ssize_t event_end(const unsigned char* p, Py_ssize_t at, Py_ssize_t n) noexcept:
-    """Offset behind the first empty line (LF LF, LF CR LF, CR CR) at or after `at`, -1: there is none."""
-    cdef Py_ssize_t i
-    for i in range(at + 1, n):
-        if p[i] == 10:
-            if p[i - 1] == 10 or (p[i - 1] == 13 and i - 2 >= at and p[i - 2] == 10):
-                return i + 1
-        elif p[i] == 13 and p[i - 1] == 13:
-            return i + 1
-    return -1
 
 
 cdef Py_ssize_t skip_space(const unsigned char* p, Py_ssize_t i, Py_ssize_t n) noexcept:

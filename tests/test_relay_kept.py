@@ -1,10 +1,13 @@
 """What the relay keeps of a stream that may have to be continued by another server."""
 
+import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octoroute._sse import Delivered
+from octoroute._delivered import Delivered, Pattern
 from octoroute._sweep import sweep
+from octoroute.upstream.transcript import Transcript
 from tests.test_relay import STREAM_HEAD, UNTIL_CLOSE_HEAD, Answer, chunk, events, feed
 
 
@@ -26,8 +29,8 @@ def test_what_is_kept_of_a_stream_is_what_was_delivered(
     delivered = relay.delivered
     assert delivered is not None
     feed(relay, STREAM_HEAD + body, cuts)
-    assert delivered.take() == relay.text
-    assert (delivered.take(), delivered.size) == (b"", 0)
+    assert b"".join(item for item in delivered.take() if isinstance(item, bytes)) == relay.text
+    assert (delivered.take(), delivered.size) == ([], 0)
 
 
 def test_half_an_event_of_a_kept_stream_waits_for_its_rest() -> None:
@@ -85,3 +88,72 @@ def test_a_server_that_is_silent_is_told_of_again_and_again() -> None:
     relay.writing_paused = True
     sweep([relay], relay.last_ns + 10_000_000_000)
     assert relay.calls == ["silence"] * 3
+
+
+LEARNT = b'data: {"id":"a","created":%d,"choices":[{"delta":{"content":"%b"}}]}\n\n'
+alike = st.tuples(st.just(LEARNT), st.integers(0, 10**9), st.text(max_size=8))
+others = st.tuples(
+    st.sampled_from(
+        (
+            b'data: {"id":"b","created":%d,"choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"id":"a","created":%d,"choices":[{"delta":{"content":"%b"},"finish_reason":"x"}]}\n\n',
+            b'data: {"id":"a","created":%d,"choices":[{"delta":{"content":"%b"}}]}\r\n\r\n',
+            b": %d %b\n\n",
+        )
+    ),
+    st.integers(0, 99),
+    st.text("ab\u4e2d\\", max_size=3),
+)
+
+
+def written(form: bytes, number: int, text: str) -> bytes:
+    return form % (number, orjson.dumps(text)[1:-1])
+
+
+@given(
+    st.lists(st.lists(alike | others, min_size=1, max_size=4), max_size=12),
+    st.lists(st.integers(0, 9000), max_size=10),
+    st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_text_of_events_that_are_alike_is_kept_in_its_order_and_all_else_as_it_came(
+    chunks: list[list[tuple[bytes, int, str]]], cuts: list[int], recoded: bool
+) -> None:
+    relay = kept(recoded=recoded)
+    delivered = relay.delivered
+    assert delivered is not None
+    delivered.expect(Pattern(written(LEARNT, 1, "x"), b"content"))
+    body = b"".join(chunk(b"".join(written(*event) for event in events)) for events in chunks)
+    feed(relay, STREAM_HEAD + body + b"0\r\n\r\n", cuts)
+    transcript = Transcript(10_000, framed=not recoded)
+    transcript.take_over(delivered)
+    oracle = Transcript(10_000, framed=not recoded)
+    oracle.absorb(relay.text)
+    for name in ("text", "pieces", "finish_reason", "refusal", "between_events"):
+        assert getattr(transcript, name) == getattr(oracle, name)
+
+
+def test_events_that_are_alike_leave_nothing_but_their_text() -> None:
+    relay = kept()
+    relay.data_received(STREAM_HEAD + chunk(written(LEARNT, 1, "a")))
+    delivered = relay.delivered
+    assert delivered is not None
+    transcript = Transcript(10_000, framed=True)
+    transcript.take_over(delivered)
+    for at in range(1000):
+        relay.data_received(chunk(written(LEARNT, at, "é")))
+    assert delivered.take() == [(b"content", "é".encode() * 1000, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        (b'data: {"content":1}\n\n', b"content"),
+        (b'data: {"content":"a","x":{"content":"b"}}\n\n', b"content"),
+        (b'data: {"content":"a\n\n', b"content"),
+        (b'data: {"text":"a"}\n\n', b"content"),
+    ],
+)
+def test_a_pattern_has_exactly_one_string(event: bytes, name: bytes) -> None:
+    with pytest.raises(ValueError, match="string"):
+        Pattern(event, name)

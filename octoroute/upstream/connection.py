@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
+from octoroute._delivered import Delivered
 from octoroute._framing import Framing
 from octoroute._http1 import Head
 from octoroute._relay import Relay
-from octoroute._sse import Delivered
+from octoroute._sse import first_data_event, names
 from octoroute.upstream.events import EventReader
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ ANNOUNCE_NS = 250_000_000
 # never say more. The next look at the server comes a second later at the earliest.
 DOUBT_NS = 2_000_000_000
 CHUNKED = 2
+ERROR = b'"error"'
 RETRYABLE = frozenset((429, 500, 502, 503, 504))
 
 
@@ -190,7 +192,7 @@ class Connection(Relay):
                 self.settle(Verdict.FAILED, "malformed: a stream without an event")
                 return False
             return self.held_bytes > HOLD_BYTES
-        if b'"error"' in payload and (is_error_event(event) or self._breaks(payload)):
+        if names(payload, ERROR) and (is_error_event(event) or self._breaks(payload)):
             self.settle(Verdict.FAILED, "error event")
             return False
         return True
@@ -315,24 +317,6 @@ class Connection(Relay):
             self.pool.give(self)
         else:
             self.close()
-
-
-def first_data_event(payload: bytes) -> bytes | None:
-    """The first event of an event stream's beginning that has a `data` line, if it is complete."""
-    at = 0
-    while True:
-        ends = [
-            (end, len(mark))
-            for mark in (b"\n\n", b"\r\n\r\n", b"\r\r")
-            if (end := payload.find(mark, at)) >= 0
-        ]
-        if not ends:
-            return None
-        end, length = min(ends)
-        event = payload[at:end]
-        if event.startswith(b"data") or b"\ndata" in event or b"\rdata" in event:
-            return event
-        at = end + length
 
 
 def has_error_event(payload: bytes) -> bool:

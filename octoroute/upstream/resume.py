@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from octoroute._delivered import Delivered
 from octoroute._http1 import Head
 from octoroute._relay import Relay
-from octoroute._sse import Delivered
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
@@ -104,7 +104,7 @@ class Rescue:
             self.so_far = so_far
         delivered = connection.delivered
         if delivered is not None:
-            so_far.absorb(delivered.take())
+            so_far.take_over(delivered)
             if so_far.refusal:
                 connection.delivered = None
         return so_far

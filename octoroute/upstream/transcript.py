@@ -8,18 +8,20 @@ from typing import Any, Final
 
 import orjson
 
+from octoroute._delivered import Delivered, Pattern
 from octoroute._framing import Framing
 from octoroute.upstream.events import DONE, EventReader
 
 CHUNKED: Final = 2
 # The names of reasoning text: of llama.cpp and SGLang, of vLLM.
 REASONING: Final = ("reasoning_content", "reasoning")
+TEXTS: Final = ("text", "content", *REASONING)
 # What tells two answers apart in every chunk.
 IDENTITY: Final = ("id", "created", "model", "system_fingerprint")
 
 
 class Transcript:
-    """`absorb` what was delivered as it was written; `note` a chunk that was made here.
+    """`take_over` what was delivered, or `absorb` it as it was written; `note` a chunk that was made here.
 
     `tokens` is how many completion tokens the server said it had sent with the last text, -1 where it said
     nothing; `prompt_tokens` likewise. `pieces` counts the chunks with text: each is one token or more.
@@ -59,13 +61,44 @@ class Transcript:
         self.done = False
         self.refusal = ""
 
-    def absorb(self, delivered: bytes) -> None:
-        """Bytes that went to the client, any number of whole or cut events."""
-        if self.refusal or not delivered:
+    def take_over(self, delivered: Delivered) -> None:
+        """What has been kept. Events to come that are like the last one with text need not be read here."""
+        pattern = None
+        for item in delivered.take():
+            if isinstance(item, bytes):
+                pattern = self.absorb(item) or pattern
+            else:
+                self._note_run(*item)
+        if pattern is not None:
+            delivered.expect(pattern)
+
+    def _note_run(self, name: bytes, text: bytes, pieces: int) -> None:
+        """Events that had nothing but text, in the member of that name."""
+        if self.refusal:
             return
+        try:
+            told = orjson.loads(b'"%b"' % text)
+        except ValueError:
+            self.refusal = "an event that is not JSON"
+            return
+        self.tokens = -1
+        self.pieces += pieces
+        if name in (b"text", b"content"):
+            self._grow(told)
+        else:
+            self._note_reasoning(name.decode(), told)
+            self._grow("")
+
+    def absorb(self, delivered: bytes) -> Pattern | None:
+        """Bytes that went to the client, any number of whole or cut events. What the last of them is like, if
+        it had nothing but text.
+        """
+        if self.refusal or not delivered:
+            return None
         payload = delivered if self._framing is None else self._framing.feed(delivered)[2]
         texts: list[str] = []
-        for _, data in self._events.feed(payload):
+        last: tuple[bytes, Any] = (b"", None)
+        for event, data in self._events.feed(payload):
             if data is None:
                 continue
             if data == DONE:
@@ -75,9 +108,11 @@ class Transcript:
                 value = orjson.loads(data)
             except ValueError:
                 self.refusal = "an event that is not JSON"
-                return
+                return None
             texts.append(self._note(value))
+            last = event, value
         self._grow("".join(texts))
+        return None if self.refusal else _pattern(*last)
 
     @property
     def between_events(self) -> bool:
@@ -139,17 +174,20 @@ class Transcript:
                 if not isinstance(value, str):
                     self.refusal = "content that is no text"
             elif name in REASONING:
-                if self.text or not isinstance(value, str):
-                    self.refusal = "reasoning text behind the answer's"
-                    continue
-                self.reasoning += value
-                self.reasoning_name = name
-                self._size += len(value.encode())
+                self._note_reasoning(name, value)
                 self.pieces += 1
                 self.tokens = -1
             else:
                 self.refusal = "a part of a tool call" if name == "tool_calls" else "an unknown delta"
         return text
+
+    def _note_reasoning(self, name: str, text: Any) -> None:
+        if self.text or not isinstance(text, str):
+            self.refusal = "reasoning text behind the answer's"
+            return
+        self.reasoning += text
+        self.reasoning_name = name
+        self._size += len(text.encode())
 
     def _note_counts(self, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -162,6 +200,25 @@ class Transcript:
         if isinstance(timings, dict):
             predicted = _count(timings, "predicted_n")
             self.tokens = self.base + predicted if predicted >= 0 else -1
+
+
+def _pattern(event: bytes, chunk: Any) -> Pattern | None:
+    """What an event is like that holds nothing that counts but one text: others like it need not be read."""
+    if not isinstance(chunk, dict) or chunk.get("usage") or chunk.get("timings") or not chunk.get("choices"):
+        return None
+    choice = chunk["choices"][0]
+    if choice.get("finish_reason") or choice.get("logprobs"):
+        return None
+    delta = choice["delta"] if isinstance(choice.get("delta"), dict) else {"text": choice.get("text")}
+    told = [name for name, value in delta.items() if value and name != "role"]
+    if len(told) != 1 or told[0] not in TEXTS:
+        return None
+    try:
+        pattern = Pattern(event, told[0].encode())
+        same = orjson.loads(b'"%b"' % pattern.text) == delta[told[0]]
+    except ValueError:
+        return None
+    return pattern if same else None
 
 
 def _count(counts: dict[str, Any], name: str) -> int:

@@ -3,8 +3,9 @@
 import pytest
 
 from octoroute._http1 import parse_head
+from octoroute._sse import first_data_event
 from octoroute.upstream.answer import Answer, server_message
-from octoroute.upstream.connection import first_data_event, is_error_event
+from octoroute.upstream.connection import is_error_event
 from octoroute.upstream.probe import judge
 
 
