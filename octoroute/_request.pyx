@@ -35,7 +35,7 @@ NOT_FORWARDED = frozenset((
     b"accept-encoding", b"api-key", b"authorization", b"connection", b"content-encoding", b"content-length",
     b"content-type", b"cookie", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authorization",
     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-api-key",
-    b"x-octoroute-importance", b"x-octoroute-task-type", b"x-request-id",
+    b"x-octoroute-importance", b"x-octoroute-session", b"x-octoroute-task-type", b"x-request-id",
 ))
 cdef dict MEANINGS = {
     b"content-encoding": STOPS, b"expect": STOPS, b"transfer-encoding": STOPS, b"upgrade": STOPS,

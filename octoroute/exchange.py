@@ -28,7 +28,7 @@ WARNING_CHARACTERS: Final = 500  # of the header, all warnings together
 class RequestView:
     """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
 
-    `tenant` is the name of the key, `tiers` are those that it is good for.
+    `tenant` is the name of the key, `tiers` are those that it is good for. `session` is what a header said.
     `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of
     the request was read, on the monotonic clock.
     """
@@ -45,6 +45,7 @@ class RequestView:
     headers: bytes = b""
     read_ns: int = 0
     tiers: tuple[str, ...] = TIERS
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

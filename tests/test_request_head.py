@@ -170,7 +170,7 @@ def test_what_is_accepted_is_what_aiohttp_reads(
     assert read_again is not None
     passed_on = [pair for pair in message.raw_headers if pair[0].lower() not in NOT_FORWARDED]
     assert list(read_again.raw_headers)[1:] == passed_on
-    for name in ("Authorization", "X-Api-Key", "X-Octoroute-Importance", "X-Octoroute-Task-Type"):
+    for name in ("Authorization", "X-Api-Key", "X-Octoroute-Importance", "X-Octoroute-Session"):
         assert head.get(name) == message.headers.get(name)
 
 

@@ -14,7 +14,6 @@ from octoroute._prefix import prompt_hashes
 from octoroute._select import Selector
 from octoroute.exchange import RequestView
 
-SESSION_HEADER: Final = b"\r\nx-octoroute-session:"
 # Conversations that begin alike differ from here on: before it stands, often, one system prompt for all.
 OPENING_ROLE: Final = "user"
 
@@ -101,13 +100,7 @@ class SessionAffinity(_Affinity):
     """
 
     def facts(self, view: RequestView) -> bytes | None:
-        session: object = None
-        headers = b"\r\n" + view.headers
-        at = headers.lower().find(SESSION_HEADER)
-        if at >= 0:
-            start = at + len(SESSION_HEADER)
-            session = headers[start : headers.find(b"\r\n", start)].strip().decode("latin-1")
-        session = session or view.fields.get("prompt_cache_key") or view.fields.get("user")
+        session = view.session or view.fields.get("prompt_cache_key") or view.fields.get("user")
         if not isinstance(session, str) or not session:
             return None
         key = f"{view.tenant}\0{session}".encode(errors="surrogatepass")

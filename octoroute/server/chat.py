@@ -20,7 +20,7 @@ from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.admin import json_response
 from octoroute.server.auth import enter
-from octoroute.server.completions import CHAT, IMPORTANCE, TASK_TYPE, check_content_type, override
+from octoroute.server.completions import CHAT, IMPORTANCE, SESSION, TASK_TYPE, check_content_type, override
 from octoroute.server.downstream import Downstream
 from octoroute.server.fleet import numbered
 from octoroute.server.openai import json_type, parse_body
@@ -156,6 +156,7 @@ async def read_request(request: web.BaseRequest, request_id: str, gateway: Gatew
         task_type=override(request.headers, TASK_TYPE, TASK_TYPES) or message.task_type,
         headers=b"%bX-Request-Id: %b\r\n" % (forwarded_headers(request), request_id.encode()),
         read_ns=time.monotonic_ns(),
+        session=request.headers.get(SESSION),
     )
 
 

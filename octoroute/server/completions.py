@@ -19,6 +19,7 @@ COMPLETIONS: Final = "/v1/completions"
 MESSAGES: Final = "/v1/messages"
 IMPORTANCE: Final = "X-Octoroute-Importance"
 TASK_TYPE: Final = "X-Octoroute-Task-Type"
+SESSION: Final = "X-Octoroute-Session"
 
 
 class Headers(Protocol):
@@ -76,6 +77,7 @@ def read_view(
         "",
         b"".join((forwarded, b"X-Request-Id: ", request_id.encode(), b"\r\n")),
         time.monotonic_ns(),
+        session=headers.get(SESSION),
     )
 
 

@@ -30,7 +30,7 @@ def a_group(
     return Group("fast", claim_endpoints(specs, state), state, 1, policy=policy, prefixes=prefixes)
 
 
-def asked(*contents: str, headers: bytes = b"", tenant: str = "", **fields: Any) -> RequestView:
+def asked(*contents: str, session: str | None = None, tenant: str = "", **fields: Any) -> RequestView:
     roles = ("system", *("user", "assistant") * len(contents))
     messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
     whole = {"model": "fast", "messages": messages, **fields}
@@ -41,8 +41,8 @@ def asked(*contents: str, headers: bytes = b"", tenant: str = "", **fields: Any)
         whole,
         "fast",
         stream=False,
-        headers=headers,
         tenant=tenant,
+        session=session,
     )
 
 
@@ -207,10 +207,9 @@ def test_a_request_without_a_prompt_goes_to_the_least_loaded() -> None:
 
 def test_a_session_is_named_by_header_cache_key_or_user_in_this_order() -> None:
     group = a_group("session_affinity")
-    named = asked(
-        "x", prompt_cache_key="k", user="u", headers=b"Accept: */*\r\nX-Octoroute-Session:  s 1 \r\n"
-    )
-    assert group.facts(named) == group.facts(asked("y", headers=b"x-octoroute-session: s 1\r\nA: b\r\n"))
+    named = asked("x", prompt_cache_key="k", user="u", session="s 1")
+    assert group.facts(named) == group.facts(asked("y", session="s 1"))
+    assert group.facts(asked("x", session="", user="u")) == group.facts(asked("x", user="u"))
     assert group.facts(asked("x", prompt_cache_key="k", user="u")) == group.facts(asked("y", user="k"))
     assert group.facts(asked("x", user="u")) != group.facts(asked("x", user="v"))
     for nobody in (asked("x"), asked("x", user=None), asked("x", user=7), asked("x", user="")):

@@ -8,7 +8,7 @@ import pytest
 from octoroute.demo import SimulatedServer
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
-from tests.end_to_end.wire_client import ask, fetch
+from tests.end_to_end.wire_client import WireClient, ask, chat, fetch
 
 PATH = "/v1/chat/completions"
 
@@ -78,6 +78,23 @@ async def test_a_session_stays_and_moves_only_when_its_server_is_gone(
     await ask(one.port, f"/admin/endpoints/fast/{home}/undrain")
     assert {await place(user="someone", prompt_cache_key=None) for _ in range(5)} == {away}
     assert len({await place(prompt_cache_key=f"key {at}") for at in range(20)}) == 3
+
+
+@pytest.mark.parametrize("path", [PATH, "/chat"])
+async def test_the_header_that_names_a_session_is_for_the_gateway_alone(
+    path: str, serve: StartServer, gateway: StartGateway
+) -> None:
+    servers = await three(serve)
+    rules = {"fast": {"policy": "session_affinity"}}
+    one = await gateway(fleet_config(servers, tiers=rules))
+    fields = chat() if path == PATH else {"message": "hello", "task_type": "casual_chat"}
+    for name in ("x-octoroute-session", "X-Octoroute-Session"):
+        async with WireClient(one.port) as client:
+            for _ in range(6):
+                client.post(path, fields, headers={name: "someone's"})
+                assert (await client.reply()).status == 200
+    assert sorted(answered(servers)) == [0, 0, 12]
+    assert "someone" not in str([request.headers for server in servers for request in server.completions])
 
 
 async def test_the_least_loaded_server_is_not_the_one_that_hangs(
