@@ -1,23 +1,29 @@
 """A mixed load with random faults for a given time, and what is left of it: `make soak`.
 
-    python -m benchmarks.soak [--seconds N] [--clients N] [--workers N] [--seed N]
+    python -m benchmarks.soak [--seconds N] [--clients N] [--workers N] [--rescue] [--seed N] [--out FILE]
 
-Fails where a client saw an error that a perfect gateway would have hidden, or anything is left afterwards:
-a connection, a lease, a request in flight.
+With several workers, one is killed each minute. Fails where a client saw an error that a perfect gateway
+would have hidden, or anything is left afterwards: a connection, a lease, a request in flight.
 """
 
 import argparse
 import asyncio
+import json
+import os
+import platform
 import random
 import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks.soak.load import Load
-from benchmarks.soak.watch import Processes, metrics, slope
+import octoroute
+from benchmarks.micro.measure import processor
+from benchmarks.soak.load import Load, Tally
+from benchmarks.soak.watch import Metrics, Processes, metrics, slope
 from octoroute.commands.child_gateway import HOST, free_port, running
 from octoroute.demo import SimulatedServer
 from octoroute.demo.client import Target
@@ -29,6 +35,10 @@ SAMPLE_S: Final = 1.0
 BASE_S: Final = 3.0
 # Idle connections to servers live 4 s, and probes come and go.
 QUIET_S: Final = 20.0
+SHOWN: Final = "errors that a perfect gateway would have hidden"
+LEFT_OPEN: Final = "connections leaked"
+LEASES: Final = "leases leaked"
+IN_WORK: Final = "requests still in the servers"
 IN_FLIGHT: Final = "octoroute_in_flight"
 CONFIG: Final = """\
 [server]
@@ -43,6 +53,8 @@ stream_idle_seconds = 3.0
 [retry]
 budget = 1.0
 
+[recovery]
+{recovery}
 [health]
 interval_seconds = 1.0
 
@@ -51,6 +63,10 @@ strategy = "rule"
 
 [observability]
 log_level = "warn"
+"""
+RESCUE: Final = """\
+stall_seconds = 1.0
+hedge = "p95"
 """
 ENDPOINT: Final = """
 [[models.{tier}]]
@@ -67,14 +83,20 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=24, help="at the same time (default: 24)")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="of the mix (default: another each time)")
+    parser.add_argument("--rescue", action="store_true", help="with stall rescue and hedging, which are off")
+    parser.add_argument("--out", type=Path, help="a JSON file to write the figures to as well")
     arguments = parser.parse_args()
     if not 0 < arguments.seconds <= MAX_SECONDS:
         parser.error(f"--seconds must be 1 to {MAX_SECONDS}")
-    seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
-    return asyncio.run(_soak(arguments.seconds, arguments.clients, arguments.workers, seed))
+    if arguments.seed is None:
+        arguments.seed = random.randrange(1 << 32)
+    figures = asyncio.run(_soak(arguments))
+    if arguments.out is not None:
+        _write(arguments.out, arguments, figures)
+    return 1 if _failed(figures) else 0
 
 
-async def _soak(seconds: int, clients: int, workers: int, seed: int) -> int:
+async def _soak(arguments: argparse.Namespace) -> dict[str, float]:
     async with AsyncExitStack() as stack:
         servers = []
         for kind in KINDS:
@@ -86,22 +108,24 @@ async def _soak(seconds: int, clients: int, workers: int, seed: int) -> int:
             servers.append(server)
         port = free_port()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="octoroute-soak-")))
-        child = running(_config(servers, port, workers), port, folder)
+        config = _config(servers, port, arguments.workers, rescue=arguments.rescue)
+        child = running(config, port, folder)
         process = await asyncio.to_thread(child.__enter__)
         stack.push_async_callback(asyncio.to_thread, child.__exit__, None, None, None)
-        target = Target(f"http://{HOST}:{port}", MODEL)
-        code = await _watched(Load(servers, target, seed), servers, Processes(process.pid), seconds, clients)
-        print(f"seed {seed}")
-        if code:
+        processes = Processes(process.pid)
+        load = Load(servers, Target(f"http://{HOST}:{port}", MODEL), arguments.seed, processes.kill_worker)
+        figures = await _watched(load, servers, processes, arguments.seconds, arguments.clients)
+        _print(figures, load.tally)
+        print(f"seed {arguments.seed}")
+        if _failed(figures):
             lines = (folder / "log").read_text(errors="replace").splitlines()
             print("the gateway's log, its end:\n" + "\n".join(lines[-20:]), file=sys.stderr)
-        return code
+        return figures
 
 
 async def _watched(
     load: Load, servers: list[SimulatedServer], processes: Processes, seconds: int, clients: int
-) -> int:
-    target = load.target
+) -> dict[str, float]:
     base = await _extreme(processes, BASE_S, most=True)
     started = time.monotonic()
     samples: list[tuple[float, float]] = []
@@ -113,40 +137,61 @@ async def _watched(
     await running_load
     lasted = time.monotonic() - started
     left_open = max(0, await _extreme(processes, QUIET_S, most=False, goal=base) - base)
-    told, in_work = await _rest(target, servers)
+    told, in_work = await _rest(load.target, servers)
     # The first third fills caches, pools and the allocator.
     growth = slope([sample for sample in samples if sample[0] > lasted / 3]) * 60
     tally = load.tally
-    shown = sum(tally.shown.values())
-    leases = told.get(IN_FLIGHT, 0.0)
-    lines = [
-        ("seconds", f"{lasted:.0f}"),
-        ("requests", f"{tally.requests} ({tally.requests / lasted:.0f} a second)"),
-        ("streams", f"{tally.streams}"),
-        ("clients that left", f"{tally.left}"),
-        ("requests that met a fault", f"{tally.met.total()} ({len(tally.met)} faults)"),
-        ("times a server was down", f"{tally.down.total()}"),
-        ("retries", f"{told.get('octoroute_retries_total', 0):.0f}"),
-        ("streams recovered", f"{told.get('octoroute_stream_recoveries_total', 0):.0f}"),
-        ("streams that broke", f"{told.get('octoroute_mid_stream_failures_total', 0):.0f}"),
-        ("errors that a perfect gateway would have hidden", f"{shown}"),
-        ("memory at the end", f"{samples[-1][1] / 1024:.1f} MiB"),
-        ("memory slope", f"{growth:+.0f} KiB a minute"),
-        ("connections leaked", f"{left_open}"),
-        ("leases leaked", f"{leases:.0f}"),
-        ("requests still in the servers", f"{in_work}"),
-    ]
+    recoveries, hedges = "octoroute_stream_recoveries_total", "octoroute_hedges_total"
+    return {
+        "seconds": round(lasted),
+        "requests": tally.requests,
+        "streams": tally.streams,
+        "clients that left": tally.left,
+        "requests that met a fault": tally.met.total(),
+        "kinds of faults": len(tally.met),
+        "times a server was down": tally.down.total(),
+        "workers killed": tally.workers_killed,
+        "answers that were cut with their worker": tally.cut_with_worker,
+        "retries": told.total("octoroute_retries_total"),
+        "hedges": sum(told.total(hedges, f'outcome="{came_to}"') for came_to in ("won", "lost", "took_over")),
+        "streams resumed": told.total(recoveries, 'outcome="resumed"'),
+        "streams not resumed": told.total(recoveries) - told.total(recoveries, 'outcome="resumed"'),
+        SHOWN: sum(tally.shown.values()),
+        "memory at the end, MiB": round(samples[-1][1] / 1024, 1),
+        "memory slope, KiB a minute": round(growth),
+        LEFT_OPEN: left_open,
+        LEASES: told.total(IN_FLIGHT),
+        IN_WORK: in_work,
+    }
+
+
+def _print(figures: dict[str, float], tally: Tally) -> None:
     print()
-    for name, value in lines:
+    for name, value in figures.items():
         print(f"{name:<48} {value}")
     for what, times in tally.shown.most_common():
         print(f"  {times:>5} x {what}")
     for problem in tally.problems:
         print(f"  {problem}")
-    return 1 if shown or left_open or leases or in_work else 0
 
 
-async def _rest(target: Target, servers: list[SimulatedServer]) -> tuple[dict[str, float], int]:
+def _failed(figures: dict[str, float]) -> bool:
+    return any(figures[name] for name in (SHOWN, LEFT_OPEN, LEASES, IN_WORK))
+
+
+def _write(path: Path, arguments: argparse.Namespace, figures: dict[str, float]) -> None:
+    written = {
+        "command": f"python -m benchmarks.soak {' '.join(sys.argv[1:])}".strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"processor": processor(), "cpus": os.cpu_count(), "kernel": platform.release()},
+        "versions": {"octoroute": octoroute.__version__, "python": platform.python_version()},
+        "seed": arguments.seed,
+        "figures": figures,
+    }
+    path.write_text(json.dumps(written, indent=1) + "\n")
+
+
+async def _rest(target: Target, servers: list[SimulatedServer]) -> tuple[Metrics, int]:
     """The gateway's metrics and how many requests the servers still work on, when all is at rest or after
     QUIET_S.
     """
@@ -154,7 +199,7 @@ async def _rest(target: Target, servers: list[SimulatedServer]) -> tuple[dict[st
     while True:
         told = await metrics(target)
         in_work = sum(server.active for server in servers)
-        if not (told.get(IN_FLIGHT, 0) or in_work) or time.monotonic() > until:
+        if not (told.total(IN_FLIGHT) or in_work) or time.monotonic() > until:
             return told, in_work
         await asyncio.sleep(0.2)
 
@@ -180,8 +225,8 @@ async def _extreme(processes: Processes, within_s: float, *, most: bool, goal: i
     return max(seen) if most else min(seen)
 
 
-def _config(servers: list[SimulatedServer], port: int, workers: int) -> str:
-    config = CONFIG.format(host=HOST, port=port, workers=workers)
+def _config(servers: list[SimulatedServer], port: int, workers: int, *, rescue: bool) -> str:
+    config = CONFIG.format(host=HOST, port=port, workers=workers, recovery=RESCUE if rescue else "")
     for server in servers:
         config += ENDPOINT.format(tier="fast", name=MODEL, base_url=server.base_url, kind=server.kind)
     for tier in ("balanced", "deep"):

@@ -1,17 +1,20 @@
 """The soak's clients and its trouble: what is asked, what goes wrong meanwhile, what the clients saw of it.
 
 At most one server is bad for a request, and at most one server is down at a time: whatever a client sees of
-that, a perfect gateway would have hidden.
+that, a perfect gateway would have hidden. What it could not: the server's own refusal, a [DONE] or a stream
+that the server did not give, the end of connections to a worker that was killed.
 """
 
 import asyncio
 import random
 import re
+import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Final
 
 from octoroute.demo import FAULTS, Request, SimulatedServer
@@ -27,9 +30,20 @@ MARKER: Final = re.compile(rb"soak (\d+):")
 REFUSALS: Final = frozenset(("status-400", "status-401", "status-404"))
 FAULTS_OF_REQUESTS: Final = [name for name, fault in FAULTS.items() if not fault.of_the_server]
 FAULTS_OF_SERVERS: Final = [name for name, fault in FAULTS.items() if fault.of_the_server]
+# What a server did not say, or not within the length it gave, a gateway does not make up.
+AS_SENT: Final = {
+    "no-done": Verdict.SAME_NO_DONE,
+    "wrong-length-short": Verdict.SAME_NO_DONE,
+    "json-for-stream": Verdict.NO_STREAM,
+}
 KILLED: Final = "killed"
 CALM_S: Final = (1.0, 4.0)
 DOWN_S: Final = (0.5, 2.0)
+# The supervisor takes a worker that lives for a minute for a sound one, and starts its successor at once.
+WORKER_LIVES_S: Final = (62.0, 80.0)
+FIRST_WORKER_LIVES_S: Final = (10.0, 20.0)
+# How late a client may notice that its worker was killed, on a busy machine.
+NOTICED_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,8 @@ class Tally:
     requests: int = 0
     streams: int = 0
     left: int = 0
+    workers_killed: int = 0
+    cut_with_worker: int = 0
     down: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     shown: Counter[str] = field(default_factory=Counter)
@@ -71,8 +87,13 @@ class Tally:
 class Load:
     """`run` it for some seconds; `tally` says what came of it."""
 
-    def __init__(self, servers: Sequence[SimulatedServer], target: Target, seed: int) -> None:
+    def __init__(
+        self, servers: Sequence[SimulatedServer], target: Target, seed: int, kill_worker: Callable[[], bool]
+    ) -> None:
+        """`kill_worker` kills one of several workers of the gateway, and says whether there was one."""
         self.tally = Tally()
+        self._kill_worker = kill_worker
+        self._killed_s = -inf
         self._servers = servers
         self.target = target
         self._random = random.Random(seed)
@@ -88,6 +109,7 @@ class Load:
         """Returns when all clients have their last answer."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._trouble())
+            tasks.create_task(self._kill_workers())
             for _ in range(clients):
                 tasks.create_task(self._client())
             await asyncio.sleep(seconds)
@@ -140,8 +162,11 @@ class Load:
 
     def _note(self, shape: Shape, number: int, fault: str | None, seen: Seen, found: Judgement) -> None:
         refused = fault in REFUSALS and number in self._first
-        fine = found.verdict.is_whole or (refused and found.verdict is Verdict.ERROR)
-        if not fine:
+        as_sent = AS_SENT.get(fault or "") if number in self._first else None
+        fine = found.verdict in (Verdict.SAME, as_sent) or (refused and found.verdict is Verdict.ERROR)
+        if not fine and found.verdict is Verdict.CUT and time.monotonic() - self._killed_s < NOTICED_S:
+            self.tally.cut_with_worker += 1
+        elif not fine:
             self.tally.shown[f"{found} ({fault or 'no fault of its own'})"] += 1
             said = seen.header("x-request-id")
             self.tally.problems.append(f"{shape.name}, {fault}: {found} (request {number}, id {said})")
@@ -164,6 +189,13 @@ class Load:
                 server.abort_connections()
             await self._wait(DOWN_S)
             server.set_fault(None)
+
+    async def _kill_workers(self) -> None:
+        lives_s = FIRST_WORKER_LIVES_S
+        while not await self._wait(lives_s) and self._kill_worker():
+            self.tally.workers_killed += 1
+            self._killed_s = time.monotonic()
+            lives_s = WORKER_LIVES_S
 
     async def _wait(self, between_s: tuple[float, float]) -> bool:
         """Whether the soak ended meanwhile."""

@@ -1,14 +1,15 @@
 """What the gateway's processes hold: memory, open files, and what it says of itself in /metrics."""
 
+import os
 import re
-from collections.abc import Callable
+import signal
 from pathlib import Path
 from typing import Final
 
 from octoroute.demo.client import Target, exchange
 
 SCRAPE_S: Final = 10.0
-SAMPLE: Final = re.compile(r"^(\w+)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
+SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
 
 
 class Processes:
@@ -17,19 +18,25 @@ class Processes:
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def _pids(self) -> list[int]:
+    def _workers(self) -> list[int]:
+        """The oldest one first."""
         children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
-        return [self._pid, *map(int, children)]
+        return [*map(int, children)]
 
     def resident_kib(self) -> int:
-        return self._sum(_resident_kib)
+        """Of the supervisor and its oldest worker: the others may have been killed."""
+        return sum(map(_resident_kib, [self._pid, *self._workers()[:1]]))
 
     def sockets(self) -> int:
         """Open sockets of all kinds, those that listen too."""
-        return self._sum(_sockets)
+        return sum(map(_sockets, [self._pid, *self._workers()]))
 
-    def _sum(self, of_one: Callable[[int], int]) -> int:
-        return sum(of_one(pid) for pid in self._pids())
+    def kill_worker(self) -> bool:
+        """Kills the youngest worker; False where it is the only one."""
+        workers = self._workers()
+        if len(workers) > 1:
+            os.kill(workers[-1], signal.SIGKILL)
+        return len(workers) > 1
 
 
 def _resident_kib(pid: int) -> int:
@@ -54,14 +61,24 @@ def _sockets(pid: int) -> int:
     return total
 
 
-async def metrics(target: Target) -> dict[str, float]:
-    """Each family's sum over its labels."""
+class Metrics:
+    """What /metrics said."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [(name, labels, float(value)) for name, labels, value in SAMPLE.findall(text)]
+
+    def total(self, family: str, label: str = "") -> int:
+        """The sum over a family, of the samples with a `label="value"`."""
+        return round(
+            sum(value for name, labels, value in self._samples if name == family and label in labels)
+        )
+
+
+async def metrics(target: Target) -> Metrics:
+    """Of all the workers."""
     request = f"GET /metrics HTTP/1.1\r\nHost: {target.host}\r\nConnection: close\r\n\r\n".encode()
     seen = await exchange(target, request, SCRAPE_S)
-    sums: dict[str, float] = {}
-    for name, value in SAMPLE.findall(seen.body.decode()):
-        sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+    return Metrics(seen.body.decode())
 
 
 def slope(samples: list[tuple[float, float]]) -> float:

@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
                 return False
             elif step is HALF_CLOSE:
-                if not self._transport.is_closing():
+                with suppress(OSError):  # the client has gone, which is not known here yet
                     self._transport.write_eof()
             elif step is STALL:
                 await self._loop.create_future()
