@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from octoroute import __version__
+from octoroute.commands.parser import Parser
 from octoroute.errors import ConfigError
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, TIERS
 
@@ -60,11 +61,9 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="octoroute",
-        description="A gateway for your own model servers. Without a command it serves.",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        prog="octoroute", description="A gateway for your own model servers. Without a command it serves."
     )
     parser.add_argument("--version", action="version", version=f"octoroute {__version__}")
     parser.add_argument(
@@ -77,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command="serve")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
 
-    def add(name: str, description: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+    def add(name: str, description: str) -> Parser:
+        command: Parser = commands.add_parser(name, help=description, description=description)
         command.set_defaults(command=name)
         # No default here: it would replace a --config that stands before the command.
         command.add_argument(
@@ -109,12 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_kit(demo: argparse.ArgumentParser) -> None:
+def _add_kit(demo: Parser) -> None:
     """The fault kit: `demo servers`, `demo check`."""
     kit = demo.add_subparsers(metavar="COMMAND", title="for any gateway")
 
-    def add(name: str, description: str) -> argparse.ArgumentParser:
-        command = kit.add_parser(name, help=description, description=description, allow_abbrev=False)
+    def add(name: str, description: str) -> Parser:
+        command: Parser = kit.add_parser(name, help=description, description=description)
         command.set_defaults(command=f"demo {name}")
         command.add_argument(
             "--listen",

@@ -58,6 +58,51 @@ def test_wrong_usage_is_told_on_stderr_with_exit_code_2(arguments: list[str], ca
     assert "error: " in output.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--confg x", "octoroute: error: there is no option --confg; did you mean --config?"),
+        ("--confg=x", "octoroute: error: there is no option --confg; did you mean --config?"),
+        ("check --confg x", "octoroute check: error: there is no option --confg; did you mean --config?"),
+        ("--port 3000", "octoroute: error: there is no option --port; options: --help, --version, --config"),
+        ("-c x", "octoroute: error: there is no option -c; options: --help, --version, --config"),
+        ("doctor --tire fast", "octoroute doctor: error: there is no option --tire; did you mean --tier?"),
+        ("--config x chek", "octoroute: error: there is no command 'chek'; did you mean check?"),
+        ("help", "octoroute: error: there is no command 'help'; did you mean --help?"),
+        ("demo serv", "octoroute demo: error: there is no command 'serv'; did you mean servers?"),
+        (
+            "start",
+            "octoroute: error: there is no command 'start'; commands: serve, config, check, explain, doctor, "
+            "reload, upgrade, demo",
+        ),
+        (
+            "config.toml",
+            "octoroute: error: there is no command 'config.toml'; give the config file as "
+            "--config config.toml",
+        ),
+        (
+            "serve my.toml",
+            "octoroute serve: error: 'my.toml' is not expected here; give the config file as "
+            "--config my.toml",
+        ),
+    ],
+)
+def test_a_misspelt_word_is_named_and_so_is_what_may_have_been_meant(
+    arguments: str, told: str, capsys: Output
+) -> None:
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+@pytest.mark.parametrize("arguments", ["config -onew.toml", "config --output=new.toml"])
+def test_a_value_may_be_joined_to_its_option(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 0
+    assert (tmp_path / "new.toml").exists()
+
+
 def test_a_port_that_is_none_is_named(capsys: Output) -> None:
     assert main(["demo", "--port", "http"]) == 2
     assert "'http' is not a port; a port is a number from 0 to 65535" in capsys.readouterr().err
