@@ -67,9 +67,11 @@ cdef class Framing:
         self.last = p[n - 1]
 
     cdef bint between_events(self) noexcept:
-        """Whether the payload so far ends with an empty line (LF LF, CR LF CR LF, CR CR), or is empty."""
+        """Whether the payload so far ends with an empty line (as in _sse.pyx), or is empty."""
         if self.last == 10:
-            return self.before_last == 10 or (self.before_last == 13 and self.before_that == 10)
+            return self.before_last == 10 or (
+                self.before_last == 13 and (self.before_that == 10 or self.before_that == 13)
+            )
         return self.last == 13 and self.before_last == 13
 
     cdef Py_ssize_t whole_chunk(self, const unsigned char* p, Py_ssize_t n) noexcept:

@@ -1,7 +1,7 @@
 """Event streams as bytes: where events end, and whether one may be an error.
 
 Looks at bytes only where that is cheap: no event is taken apart here. Ends of events: WHATWG HTML, section
-9.2.
+9.2. A CR ends its line at once; an LF that comes behind it, perhaps later, belongs to it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -12,14 +12,16 @@ cdef extern from "string.h" nogil:
 
 
 cdef Py_ssize_t event_end(const unsigned char* p, Py_ssize_t at, Py_ssize_t n) noexcept:
-    """Offset behind the first empty line (LF LF, LF CR LF, CR CR) at or after `at`, -1: there is none."""
+    """Offset behind the first empty line (LF LF, LF CR LF, CR CR, CR CR LF) at or after `at`, -1: there is
+    none.
+    """
     cdef Py_ssize_t i
     for i in range(at + 1, n):
         if p[i] == 10:
             if p[i - 1] == 10 or (p[i - 1] == 13 and i - 2 >= at and p[i - 2] == 10):
                 return i + 1
         elif p[i] == 13 and p[i - 1] == 13:
-            return i + 1
+            return i + 2 if i + 1 < n and p[i + 1] == 10 else i + 1
     return -1
 
 
@@ -48,12 +50,12 @@ cpdef bint names(bytes data, bytes member) noexcept:
 
 
 cpdef Py_ssize_t last_event_end(bytes payload):
-    """The offset behind the last empty line (LF LF, CR LF CR LF, CR CR), 0 if there is none."""
+    """The offset behind the last empty line (as for `event_end`), 0 if there is none."""
     cdef const unsigned char* p = payload
     cdef Py_ssize_t i = len(payload)
     while i >= 2:
         if p[i - 1] == 10:
-            if p[i - 2] == 10 or (i >= 4 and p[i - 2] == 13 and p[i - 3] == 10 and p[i - 4] == 13):
+            if p[i - 2] == 10 or (i >= 3 and p[i - 2] == 13 and (p[i - 3] == 10 or p[i - 3] == 13)):
                 return i
         elif p[i - 1] == 13 and p[i - 2] == 13:
             return i

@@ -110,6 +110,8 @@ def test_malformed_chunking_is_refused_at_any_split(data: bytes) -> None:
         (b"data: a\n\n", True),
         (b"data: a\r\n\r\n", True),
         (b"data: a\r\r", True),
+        (b"data: a\r\r\n", True),
+        (b"data: a\n\r\n", True),
         (b": ping\n\n", True),
         (b"data: a\n", False),
         (b"data: a", False),

@@ -25,7 +25,7 @@ EVENTS = [CHUNK, FINISH, USAGE, SPACED, QUOTED, WITH_TOKENS, FILTERED, PING, DON
 def shown(stream: bytes) -> bytes:
     """What a client gets: the oracle."""
     kept = []
-    for event in re.findall(rb".*?(?:\n\n|\n\r\n|\r\r|\Z)", stream, re.DOTALL):
+    for event in re.findall(rb".*?(?:\n\n|\n\r\n|\r\r\n?|\Z)", stream, re.DOTALL):
         data = b"".join(re.findall(rb"(?m)^data: (.*?)\r*$", event))
         try:
             value = orjson.loads(data)
