@@ -152,6 +152,7 @@ async def _watched(
         "times a server was down": tally.down.total(),
         "workers killed": tally.workers_killed,
         "answers that were cut with their worker": tally.cut_with_worker,
+        "streams beyond what is kept, when a server died": tally.beyond_buffer,
         "retries": told.total("octoroute_retries_total"),
         "hedges": sum(told.total(hedges, f'outcome="{came_to}"') for came_to in ("won", "lost", "took_over")),
         "streams resumed": told.total(recoveries, 'outcome="resumed"'),

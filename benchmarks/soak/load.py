@@ -36,6 +36,8 @@ AS_SENT: Final = {
     "wrong-length-short": Verdict.SAME_NO_DONE,
     "json-for-stream": Verdict.NO_STREAM,
 }
+# An event of 1 MB is more than is kept of an answer: half of it can't be taken back where its server dies.
+TOO_BIG: Final = "big-event"
 KILLED: Final = "killed"
 CALM_S: Final = (1.0, 4.0)
 DOWN_S: Final = (0.5, 2.0)
@@ -78,6 +80,7 @@ class Tally:
     left: int = 0
     workers_killed: int = 0
     cut_with_worker: int = 0
+    beyond_buffer: int = 0
     down: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     shown: Counter[str] = field(default_factory=Counter)
@@ -93,7 +96,7 @@ class Load:
         """`kill_worker` kills one of several workers of the gateway, and says whether there was one."""
         self.tally = Tally()
         self._kill_worker = kill_worker
-        self._killed_s = -inf
+        self._killed_s = self._server_killed_s = -inf
         self._servers = servers
         self.target = target
         self._random = random.Random(seed)
@@ -128,6 +131,7 @@ class Load:
             self._faults[number] = fault
         prompt = f"soak {number}: {'words ' * (shape.prompt_chars // 6)}"
         request = self.target.request(prompt, stream=shape.stream, max_tokens=shape.tokens, ignore_eos=True)
+        began_s = time.monotonic()
         self.tally.requests += 1
         self.tally.streams += shape.stream
         try:
@@ -139,7 +143,9 @@ class Load:
                 )
                 adds = FAULTS[fault].adds if fault is not None else ""
                 seen = await self._seen(exchange(self.target, request, PATIENCE_S))
-                self._note(shape, number, fault, seen, judge(seen, wanted, stream=shape.stream, adds=adds))
+                self._note(
+                    shape, number, fault, began_s, seen, judge(seen, wanted, stream=shape.stream, adds=adds)
+                )
         finally:
             self._faults.pop(number, None)
             if self._first.pop(number, None) is not None and fault is not None:
@@ -160,12 +166,16 @@ class Load:
         except OSError:
             return Seen(End.NO_ANSWER)
 
-    def _note(self, shape: Shape, number: int, fault: str | None, seen: Seen, found: Judgement) -> None:
+    def _note(
+        self, shape: Shape, number: int, fault: str | None, began_s: float, seen: Seen, found: Judgement
+    ) -> None:
         refused = fault in REFUSALS and number in self._first
         as_sent = AS_SENT.get(fault or "") if number in self._first else None
         fine = found.verdict in (Verdict.SAME, as_sent) or (refused and found.verdict is Verdict.ERROR)
         if not fine and found.verdict is Verdict.CUT and time.monotonic() - self._killed_s < NOTICED_S:
             self.tally.cut_with_worker += 1
+        elif fault == TOO_BIG and found.verdict is Verdict.ERROR and self._server_killed_s > began_s:
+            self.tally.beyond_buffer += 1
         elif not fine:
             self.tally.shown[f"{found} ({fault or 'no fault of its own'})"] += 1
             said = seen.header("x-request-id")
@@ -186,6 +196,7 @@ class Load:
             self.tally.down[name] += 1
             server.set_fault("refuse" if name == KILLED else name)
             if name == KILLED:
+                self._server_killed_s = time.monotonic()
                 server.abort_connections()
             await self._wait(DOWN_S)
             server.set_fault(None)
