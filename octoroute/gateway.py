@@ -22,7 +22,7 @@ from octoroute.gatekeeper import Gatekeeper
 from octoroute.observe.choices import Choices
 from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
-from octoroute.observe.recent import Recent
+from octoroute.observe.recent import Recent, Wanted
 from octoroute.observe.record import Recorder
 from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import FORMATS, enabled
@@ -45,7 +45,6 @@ HOUSEKEEPING_SECONDS = 1.0
 # Several housekeepings, so that a busy moment loses nobody the probing. A worker that dies gives it back at
 # once.
 PROBING_LEASE_SECONDS = 10.0
-RECENT_REQUESTS = 1000
 # Vectors, scores and tokens of another tier's model would be no answer at all.
 GENERATING = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"))
 LOST = "octoroute_metrics_recording_failures_total"
@@ -119,7 +118,7 @@ class Gateway:
         self.shared.snapshot = self.snapshot
         self.registry = self.shared.registry
         self.lines = LineWriter(2, self.registry.counter(LOST, "request_log").add)
-        self.recent = Recent(RECENT_REQUESTS)
+        self.recent = Recent(config.observability.recent_requests)
         self.recorder = self._recorder(config)
         self.choices = Choices(self.registry, self.shared.prefixes)
         self.keys = self._gatekeeper(config)
@@ -148,6 +147,7 @@ class Gateway:
         self.on_fatal: Callable[[], None] = lambda: None
         self.ask_reload: Callable[[], Awaitable[dict[str, Any]]] = _no_supervisor
         self.ask_upgrade: Callable[[], Awaitable[dict[str, Any]]] = _no_supervisor
+        self.ask_recent: Callable[[Wanted], Awaitable[dict[str, Any]]] = self._own_recent
         self.housekeeping: list[Callable[[], None]] = [
             self.sites.expire,
             self._refresh,
@@ -184,6 +184,7 @@ class Gateway:
         self._count_choices()
         _let_the_file_win(self.snapshot, snapshot)
         self.snapshot = self.shared.snapshot = snapshot
+        self.recent.resize(config.observability.recent_requests)
         self.recorder = self._recorder(config)
         if before.auth != config.auth:
             self.keys = self._gatekeeper(config)
@@ -265,6 +266,10 @@ class Gateway:
             FORMATS[observability.log_format],
             self.lines.write if enabled(observability.request_log) else None,
         )
+
+    async def _own_recent(self, wanted: Wanted) -> dict[str, Any]:
+        """Without a supervisor, this gateway is all there is."""
+        return {"parts": [self.recent.latest(wanted)], "asked": 1}
 
     def _gatekeeper(self, config: Config) -> Gatekeeper | None:
         """None where there are no keys: then everybody may, and nothing is looked at."""

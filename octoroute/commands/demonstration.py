@@ -96,6 +96,7 @@ def _run(port: int, *, once: bool) -> None:
             if once:
                 return
             print(f"\nThe gateway listens on http://{HOST}:{port}. Try it:\n\n  {_curl(port)}\n")
+            print(f"And look at it: http://{HOST}:{port}/dashboard\n")
             print("Ctrl-C ends it.", flush=True)
             code = process.wait()
             raise ChildError(f"the gateway ended by itself, with exit code {code}")

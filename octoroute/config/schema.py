@@ -257,6 +257,13 @@ class Observability(Section):
         default=True,
         description="Whether streams are asked for token counts; who did not ask for them does not see them.",
     )
+    recent_requests: int = Field(
+        default=1000,
+        ge=0,
+        le=10_000,
+        description="Requests that each worker keeps for /admin/recent, without their content; 0 is none.",
+    )
+    dashboard: bool = Field(default=True, description="Whether the page /dashboard is there.")
 
 
 class Config(Section):

@@ -12,6 +12,7 @@ from typing import Final
 
 from octoroute._usage import tokens
 from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
+from octoroute.observe.ending import OUTCOMES, ending
 from octoroute.observe.recent import Recent
 from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import Entry, Format, harmless
@@ -19,7 +20,6 @@ from octoroute.observe.request_log import Entry, Format, harmless
 NO_TIER: Final = "none"  # of requests that ended before they were routed
 ID_CHARACTERS: Final = 200  # in the log
 MODEL_CHARACTERS: Final = 100
-OUTCOMES: Final = ("ok", "client_error", "limited", "error", "broken", "client_gone")
 STRATEGIES: Final = ("rule", "llm")
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Recorder:
         self._count_failures(plan.target.tier, outcome)
 
     def _count(self, plan: Plan | None, outcome: Outcome) -> None:
-        ended = _ended(outcome)
+        ended = ending(outcome.status, outcome.result)
         if plan is None:
             self._tiers[NO_TIER].durations[ended].observe(outcome.duration_s)
             return
@@ -158,16 +158,3 @@ class Recorder:
             outcome.bytes_out,
             len(outcome.recoveries) - (outcome.result == "broken"),
         )
-
-
-def _ended(outcome: Outcome) -> str:
-    """One of OUTCOMES: a client's own mistakes and full queues are no failures of a server."""
-    if outcome.result in ("broken", "client_gone"):
-        return outcome.result
-    if outcome.status == 429:
-        return "limited"
-    if 400 <= outcome.status < 500:
-        return "client_error"
-    if outcome.result == "ok" and outcome.status < 500:
-        return "ok"
-    return "error"

@@ -100,6 +100,16 @@ class Registry:
         opening = orjson.dumps([name])[:-1]
         return sum(values[0] for key, values in self._cells.read() if key.startswith(opening))
 
+    def series(self) -> dict[str, list[tuple[list[str], list[float]]]]:
+        """By name, each counter's or histogram's series over all workers: labels, and values as Cells.read
+        gives them.
+        """
+        found: dict[str, list[tuple[list[str], list[float]]]] = {}
+        for key, values in self._cells.read():
+            name, *labels = orjson.loads(key)
+            found.setdefault(name, []).append((labels, values))
+        return found
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: Prometheus text 0.0.4, or what `accept` prefers."""
         encode, content_type = choose_encoder(accept)
@@ -107,10 +117,7 @@ class Registry:
 
     def collect(self) -> Iterator[Family]:
         """prometheus-client's side of a collector."""
-        found: dict[str, list[tuple[list[str], list[float]]]] = {}
-        for key, values in self._cells.read():
-            name, *labels = orjson.loads(key)
-            found.setdefault(name, []).append((labels, values))
+        found = self.series()
         for metric in METRICS:
             series = found.get(metric.name, ())
             if metric.kind == "counter":

@@ -6,9 +6,7 @@ but cut, and numbers unrounded. What leaves this module is harmless and rounded.
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from string import ascii_letters, digits
-from time import gmtime, strftime
 from typing import Final, Literal
 
 import orjson
@@ -67,6 +65,15 @@ _json_parts[:2] = [
     (b'","level":"info","logger":"%b","message":"request","request_id":' % LOGGER.encode(), "text"),
 ]
 _json_template = Template(_json_parts, b"}\n", b"null", b'""', b'"', PLAIN, _json)
+_object_template = Template(
+    [(b'{"time":"', "time"), (b'","request_id":', "text"), *_json_parts[2:]],
+    b"}",
+    b"null",
+    b'""',
+    b'"',
+    PLAIN,
+    _json,
+)
 
 
 def as_text(entry: Entry) -> bytes:
@@ -84,24 +91,9 @@ def as_json(entry: Entry) -> bytes:
 FORMATS: Final[dict[str, Format]] = {"text": as_text, "json": as_json}
 
 
-def as_dict(entry: Entry) -> dict[str, object]:
-    """The fields by name: time as text, None for what is absent."""
-    fields: dict[str, object] = dict(zip(FIELDS, entry, strict=True))
-    for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = harmless(value)
-        elif isinstance(value, float):
-            fields[name] = round(value, 1) if value >= 0 else None
-        elif value == -1:
-            fields[name] = None
-    fields["time"] = timestamp(entry[0])
-    return fields
-
-
-def timestamp(now: float) -> str:
-    """ISO 8601, UTC, milliseconds."""
-    milliseconds = int(now * 1000)
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+def as_object(entry: Entry) -> bytes:
+    """The fields alone as one JSON object, null for what is absent."""
+    return _object_template.line(entry)
 
 
 def harmless(text: str) -> str:
@@ -109,8 +101,3 @@ def harmless(text: str) -> str:
     if text.isprintable():  # false for control characters, line ends, bidirectional marks, lone surrogates
         return text
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
-
-
-@lru_cache(maxsize=4)
-def _second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))

@@ -15,8 +15,8 @@ from aiohttp import web
 from octoroute._request import RequestHead
 from octoroute.errors import InvalidRequest, render
 from octoroute.gateway import Gateway
-from octoroute.server import admin, chat, completions, explaining, fleet
-from octoroute.server.auth import identify, let_in
+from octoroute.server import admin, chat, completions, dashboard, explaining, fleet, recent
+from octoroute.server.auth import identify, let_in, refuse_other_sites
 from octoroute.server.express import Express
 from octoroute.server.failure import body_writer, failure_of
 from octoroute.server.reading import request_id
@@ -45,9 +45,12 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/admin/reload": {"POST": admin.reload},
     "/admin/upgrade": {"POST": admin.upgrade},
     "/admin/status": {"GET": fleet.status},
+    "/admin/recent": {"GET": recent.recent},
     fleet.ROUTE + "drain": {"POST": fleet.drain},
     fleet.ROUTE + "undrain": {"POST": fleet.undrain},
     fleet.ROUTE + "weight": {"POST": fleet.weight},
+    dashboard.PAGE: {"GET": dashboard.page},
+    dashboard.PAGE + "/{file}": {"GET": dashboard.page},
 }
 # What a model server answers: ordinary requests to these take the short road.
 ORDINARY: Final = frozenset(
@@ -100,7 +103,11 @@ class Api(web.Server):
                 raise InvalidRequest("only HTTP/1.x is spoken here", status=505, code="bad_request")
             path, handler = find(request)
             keys = self.gateway.keys
-            wire.tenant = None if keys is None else identify(request, path, keys)
+            wire.tenant = None
+            if keys is None:
+                refuse_other_sites(request, path)
+            else:
+                wire.tenant = identify(request, path, keys)
             response = await handler(request, path, given, self.gateway)
             if wire.last and isinstance(response, web.Response):
                 response.force_close()
@@ -211,6 +218,8 @@ def find(request: web.BaseRequest) -> tuple[str, Handler]:
         methods = ROUTES["/v1/models/{id}"]
     if methods is None and path.startswith(fleet.PREFIX):
         methods = ROUTES.get(fleet.route_of(path))
+    if methods is None and path in dashboard.FILES:
+        methods = ROUTES["/dashboard/{file}"]
     if methods is None:
         raise InvalidRequest(
             f"there is no route {path[:200]!r}; the routes are: {', '.join(ROUTES)}",

@@ -15,18 +15,21 @@ from octoroute.admission.limits import Tenant
 from octoroute.errors import Forbidden, Unauthorized
 from octoroute.gatekeeper import Gatekeeper, Visit
 from octoroute.gateway import Gateway
+from octoroute.server.dashboard import FILES
 from octoroute.server.wire import ClientWire
 
 CARRIERS: Final = ("Authorization", "x-api-key", "api-key")
 SCHEME: Final = "bearer"
 CHALLENGE: Final = {"www-authenticate": 'Bearer realm="octoroute"'}
 # What shows or changes how the gateway runs.
-OPERATORS: Final = ("/metrics", "/admin", "/dashboard")
+OPERATORS: Final = ("/metrics", "/admin")
+# A browser asks for them without a key, and they hold nothing that needs one.
+OPEN: Final = frozenset(FILES)
 
 
 def identify(request: web.BaseRequest, path: str, keys: Gatekeeper) -> Tenant | None:
     """The tenant; None on a path that is public. Raises Unauthorized (401) or Forbidden (403)."""
-    if path in keys.public:
+    if path in keys.public or path in OPEN:
         return None
     key = key_in(lambda name: request.headers.getall(name, ()))
     if key is None:
@@ -40,6 +43,23 @@ def identify(request: web.BaseRequest, path: str, keys: Gatekeeper) -> Tenant | 
         keys.stranger("not_admin")
         raise Forbidden(f"{path} needs the key of an admin")
     return tenant
+
+
+def refuse_other_sites(request: web.BaseRequest, path: str) -> None:
+    """Where there are no keys, a page of some other site must not steer the gateway through the browser of
+    somebody who can reach it. Raises Forbidden.
+    """
+    if request.method != "POST" or not is_for_operators(path):
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is None:
+        # An old browser, or one that came over plain HTTP; what is no browser sends neither.
+        origin = request.headers.get("Origin")
+        if origin is None or origin.partition("://")[2] == request.headers.get("Host"):
+            return
+    elif site in ("same-origin", "none"):
+        return
+    raise Forbidden(f"{path} can't be asked for by a page of another site", code="other_site")
 
 
 def enter(request: web.BaseRequest, gateway: Gateway) -> Visit | None:

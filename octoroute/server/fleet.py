@@ -19,10 +19,12 @@ from octoroute.balance.endpoint import Endpoint
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import TIERS
 from octoroute.gateway import Gateway
+from octoroute.observe.tallies import queue_tallies, tier_tallies
 from octoroute.server.admin import json_response
 from octoroute.server.completions import check_content_type
 from octoroute.server.openai import parse_body
 from octoroute.server.reading import read_body
+from octoroute.upstream.kind import known_kind
 
 PREFIX: Final = "/admin/endpoints/"
 ROUTE: Final = "/admin/endpoints/{tier}/{name}/"
@@ -35,17 +37,25 @@ NOTE: Final = "in force until octoroute ends; what is to last belongs in the con
 async def status(request: web.BaseRequest, path: str, request_id: str, gateway: Gateway) -> web.Response:  # noqa: ARG001
     """GET /admin/status: of all workers, whichever is asked."""
     now = time.monotonic()
+    series = gateway.registry.series()
+    queues, tiers = queue_tallies(series), tier_tallies(series)
+    rules = gateway.snapshot.config.tiers
+    in_flight: Counter[str] = Counter()
+    for endpoint in gateway.snapshot.endpoints:
+        in_flight[endpoint.spec.tier] += endpoint.in_flight
     body = {
         "gateway": {
             "version": __version__,
             "uptime_seconds": int(now - gateway.shared.started_s),
             "workers": gateway.shared.workers,
-            "requests": int(gateway.registry.total("octoroute_requests_total")),
+            "requests": int(sum(value for _, (value,) in series["octoroute_requests_total"])),
         },
-        "queues": {tier: {"waiting": gateway.shared.board.waiting(tier)} for tier in TIERS},
-        "endpoints": [
-            entry(endpoint, replica, now) for endpoint, replica in numbered(gateway.snapshot.endpoints)
-        ],
+        "queues": {tier: {"waiting": gateway.shared.board.waiting(tier), **queues[tier]} for tier in TIERS},
+        "tiers": {
+            tier: {**rules.of(tier).model_dump(), "in_flight": in_flight[tier], **tiers[tier]}
+            for tier in TIERS
+        },
+        "endpoints": _entries(gateway, numbered(gateway.snapshot.endpoints), now),
     }
     return json_response(orjson.dumps(body), request_id)
 
@@ -101,8 +111,18 @@ def numbered(endpoints: Iterable[Endpoint]) -> Iterator[tuple[Endpoint, int]]:
         yield endpoint, seen[endpoint.spec.name]
 
 
-def entry(endpoint: Endpoint, replica: int, now: float) -> dict[str, Any]:
-    """What is told of an endpoint. Null is "never" or "not known"; a capacity of 0 is "no limit"."""
+def _entries(gateway: Gateway, endpoints: Iterable[tuple[Endpoint, int]], now: float) -> list[dict[str, Any]]:
+    return [
+        entry(endpoint, replica, now, known_kind(endpoint, gateway.sites[endpoint]))
+        for endpoint, replica in endpoints
+    ]
+
+
+def entry(endpoint: Endpoint, replica: int, now: float, software: str = "") -> dict[str, Any]:
+    """What is told of an endpoint. Null is "never" or "not known"; a capacity of 0 is "no limit".
+
+    `software` is which kind of server it is, as configured or as this worker has learnt.
+    """
     spec, seen = endpoint.spec, endpoint.seen
     load = None
     if isfinite(seen["load_at"]):
@@ -118,8 +138,10 @@ def entry(endpoint: Endpoint, replica: int, now: float) -> dict[str, Any]:
         "replica": replica,
         "model": spec.model or spec.name,
         "kind": spec.kind,
+        "software": software or None,
         "healthy": endpoint.healthy,
         "draining": endpoint.draining,
+        "asleep": endpoint.asleep,
         "priority": spec.priority,
         "weight": endpoint.weight,
         "configured_weight": spec.weight,
@@ -146,8 +168,7 @@ def _steer(
     chosen = list(_chosen(request, path, gateway))
     for endpoint, _ in chosen:
         turn(endpoint)
-    now = time.monotonic()
-    entries = [entry(endpoint, replica, now) for endpoint, replica in chosen]
+    entries = _entries(gateway, chosen, time.monotonic())
     return json_response(orjson.dumps({"endpoints": entries, "note": NOTE}), request_id)
 
 

@@ -18,20 +18,24 @@ from octoroute.config import Config
 
 MESSAGE_BYTES: Final = 65536
 
-# What workers say: they serve; they can't be trusted any more; a client asks for a reload, for an upgrade; a
-# config is used.
-# What the supervisor says: use this config; what came of the reload, or of the upgrade, that was asked for;
-# another process serves from here.
+# What workers say: they serve; they can't be trusted any more; a client asks for a reload, an upgrade, or the
+# recent requests of all workers; a config is used; these are its own recent requests.
+# What the supervisor says: use this config; tell your recent requests; what came of the reload, of the
+# upgrade, or of the gathering that was asked for; another process serves from here.
 # What the process that looks for servers says: these there are; nothing can be found out.
 Kind = Literal[
     "ready",
     "retire",
     "ask_reload",
     "ask_upgrade",
+    "ask_recent",
     "applied",
+    "recent",
     "apply",
+    "tell_recent",
     "reloaded",
     "upgraded",
+    "gathered",
     "hand_over",
     "found",
     "lost",

@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import uvloop
@@ -20,6 +20,7 @@ from octoroute import logs
 from octoroute.config import Config
 from octoroute.errors import Internal
 from octoroute.gateway import Gateway, Shared
+from octoroute.observe.recent import Wanted
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
 from octoroute.supervisor.channel import Channel, Kind, Message
@@ -31,6 +32,9 @@ EXIT_FATAL: Final = 70
 # How long a client that asked for a reload or an upgrade waits for its outcome at most.
 RELOAD_SECONDS: Final = 30.0
 UPGRADE_SECONDS: Final = 75.0
+# And for recent requests: beyond what the supervisor gives the workers for their answers (gathering.py).
+GATHERING_SECONDS: Final = 5.0
+MAX_GATHERINGS: Final = 4  # at a time
 # How long an idle connection is left open for one more request, whose answer then ends it in order. A client
 # that sends one after the other sends the next within milliseconds; and where another process serves, nobody
 # is in a hurry.
@@ -73,12 +77,14 @@ class Worker:
         self.gateway.on_fatal = self.retire
         self.gateway.ask_reload = self.ask_reload
         self.gateway.ask_upgrade = self.ask_upgrade
+        self.gateway.ask_recent = self.ask_recent
         self.api = Api(self.gateway)
         self.gateway.housekeeping.append(self.api.sweep)
         self.stop: asyncio.Future[int] = self.loop.create_future()
         self.replaced = False
         self.asks = itertools.count(1)
         self.asking: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.gatherings = asyncio.Semaphore(MAX_GATHERINGS)
 
     async def serve(self) -> int:
         """From the first request to the last; the exit code."""
@@ -155,12 +161,17 @@ class Worker:
         """Has the supervisor start the process that replaces it. What came of it: see upgrading.py."""
         return await self._ask("ask_upgrade", UPGRADE_SECONDS, "the upgrade")
 
-    async def _ask(self, kind: Kind, seconds: float, what: str) -> dict[str, Any]:
+    async def ask_recent(self, wanted: Wanted) -> dict[str, Any]:
+        """Has the supervisor gather recent requests from all workers: see gathering.py."""
+        async with self.gatherings:
+            return await self._ask("ask_recent", GATHERING_SECONDS, "gathering them", wanted=asdict(wanted))
+
+    async def _ask(self, kind: Kind, seconds: float, what: str, **fields: Any) -> dict[str, Any]:
         ask = next(self.asks)
         answer: asyncio.Future[dict[str, Any]] = self.loop.create_future()
         self.asking[ask] = answer
         try:
-            if not self.channel.send(kind, ask=ask):
+            if not self.channel.send(kind, ask=ask, **fields):
                 raise Internal("the supervisor does not answer")
             async with asyncio.timeout(seconds):
                 return await answer
@@ -183,7 +194,10 @@ class Worker:
         elif message.kind == "hand_over":
             self.replaced = True
             self.end(0)
-        elif message.kind in ("reloaded", "upgraded"):
+        elif message.kind == "tell_recent":
+            told = self.gateway.recent.latest(Wanted(**message.fields["wanted"]))
+            self.channel.send("recent", round=message.fields["round"], told=told)
+        elif message.kind in ("reloaded", "upgraded", "gathered"):
             answer = self.asking.get(message.fields["ask"])
             if answer is not None and not answer.done():
                 answer.set_result(message.fields["outcome"])

@@ -15,7 +15,6 @@ import ssl
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,7 +28,9 @@ from octoroute.supervisor import systemd
 from octoroute.supervisor.channel import Channel, Message
 from octoroute.supervisor.discovering import Discovering
 from octoroute.supervisor.forking import SIGNALS, fork
+from octoroute.supervisor.gathering import Gathering
 from octoroute.supervisor.handover import Predecessor, Word
+from octoroute.supervisor.places import Place, Process
 from octoroute.supervisor.reloading import Reloads
 from octoroute.supervisor.sockets import (
     allow_many_sockets,
@@ -52,29 +53,6 @@ KILL_SECONDS: Final = 5.0
 EXIT_NOT_STARTED: Final = 1
 # With a hard limit of fewer open files the operator should know.
 FEW_FILES: Final = 4096
-
-
-@dataclass(eq=False)
-class Process:
-    """A worker that runs. `column` is its own in the shared tables; `leaving`: it has been replaced."""
-
-    pid: int
-    column: int
-    channel: Channel
-    place: "Place"
-    started: float
-    ready: bool = False
-    leaving: bool = False
-
-
-@dataclass(eq=False)
-class Place:
-    """A worker's place: its sockets stay, its processes come and go. `due` is when the next may start."""
-
-    sockets: list[socket.socket]
-    process: Process | None = None
-    crashes: int = 0
-    due: float = 0.0
 
 
 def serve(config_path: Path) -> int:
@@ -129,6 +107,7 @@ class Supervisor:
         self.tls = tls
         self.processes: dict[int, Process] = {}
         self.reloads = Reloads(path, config)
+        self.gathering = Gathering()
         # What is called when there is something to read.
         self.selector = selectors.DefaultSelector()
         self.upgrades = Upgrades(self.selector)
@@ -199,7 +178,7 @@ class Supervisor:
                 due += [place.due for place in self.places if place.process is None and self.columns]
         else:
             due = [self.kill_at]
-        due += [self.reloads.deadline, self.upgrades.deadline]
+        due += [self.reloads.deadline, self.upgrades.deadline, self.gathering.deadline]
         now = time.monotonic()
         timeout = min((max(0.0, moment - now) for moment in due if moment is not None), default=None)
         for key, _ in self.selector.select(timeout):
@@ -211,6 +190,7 @@ class Supervisor:
             self.kill_at = None
         self.reloads.look_after(now)
         self.upgrades.look_after(now)
+        self.gathering.look_after(now)
         if self.code is None:
             self.discovering.look_after(now)
 
@@ -313,6 +293,8 @@ class Supervisor:
             self.reloads.applied(process, message.fields["generation"])
         elif message.kind == "ask_upgrade":
             self.upgrades.ask(process, message.fields["ask"])
+        elif message.kind in ("ask_recent", "recent"):
+            self.gathering.hear(process, message, (one for one in self.processes.values() if one.ready))
 
     def _serves(self) -> None:
         """Every worker is ready, for the first time."""
@@ -355,6 +337,7 @@ class Supervisor:
         process.channel.close()
         self.reloads.gone(process)
         self.upgrades.gone(process)
+        self.gathering.gone(process)
         # What it had under way counts no longer.
         self.shared.reclaim(process.column)
         self.columns.append(process.column)

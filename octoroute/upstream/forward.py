@@ -300,7 +300,10 @@ class Forwarding:
             self.hedge = None
         self._connection = None
         self.client.attach(None)
-        del self.forwarder.active[connection]
+        endpoint = self.forwarder.active.pop(connection)
+        if self.view.stream and connection.first_ns and connection.head.status == 200:
+            asked_ns = self._deadline_ns - self.terms.timeout_ns
+            endpoint.state.note_ttft(endpoint.slot, (connection.first_ns - asked_ns) * 1e-9)
         if connection.bytes_out:
             _book_stream(connection, self.view, self.outcome)
         connection.release()

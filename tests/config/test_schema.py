@@ -45,6 +45,7 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("health.load_interval_seconds", 0.0, 3600.0, "0 (off) or a number from 1 to 3600"),
     ("queue.max_waiting", 0, 100000, "a whole number from 0 to 100000"),
     ("queue.max_wait_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
+    ("observability.recent_requests", 0, 10000, "a whole number from 0 to 10000"),
     ("queue.max_waiting_bytes", 0, 1099511627776, "a whole number from 0 to 1099511627776"),
 ]
 
@@ -66,6 +67,7 @@ SWITCHES = [
     "server.why_headers",
     "observability.request_log",
     "observability.stream_usage",
+    "observability.dashboard",
     "recovery.resume",
 ]
 
@@ -264,6 +266,8 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "log_format": "text",
         "request_log": True,
         "stream_usage": True,
+        "recent_requests": 1000,
+        "dashboard": True,
     }
 
 

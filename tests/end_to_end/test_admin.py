@@ -60,6 +60,30 @@ async def test_the_status_tells_of_the_gateway_and_of_every_endpoint(
     assert [entry["in_flight"] for entry in told["endpoints"]] == [0, 0, 0]
 
 
+async def test_the_status_tells_of_each_tier_what_became_of_its_requests(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm", "qwen3-8b")
+    rules = {"fast": {"policy": "least_loaded", "fallback": ["deep"]}}
+    one = await gateway(fleet_config([server], server=TWO, tiers=rules))
+    await burst(one, 6)
+    while (tier := (await status(one))["tiers"]["fast"])["requests"]["ok"] < 6:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.02)
+    assert (tier["policy"], tier["fallback"], tier["in_flight"]) == ("least_loaded", ["deep"], 0)
+    assert sum(count for _, count in tier["first_token"]) == 6
+    assert tier["tokens"]["completion"] > 0
+    told = await status(one)
+    queue = told["queues"]["fast"]
+    assert (queue["waiting"], queue["waited"]) == (0, {"count": 0, "seconds": 0.0})
+    assert set(queue["dropped"].values()) == {0}
+    # What a whole answer took says nothing about a first token.
+    [entry] = await fleet(one, "qwen3-8b")
+    assert (entry["ttft_ms"], entry["asleep"]) == (None, False)
+    await converse(one.port, stream=True)
+    while (await fleet(one, "qwen3-8b"))[0]["ttft_ms"] is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
 async def test_a_drained_endpoint_gets_no_new_request_from_any_worker_and_finishes_what_it_has(
     serve: StartServer, gateway: StartGateway
 ) -> None:

@@ -24,7 +24,7 @@ INFERENCE = (
 )
 LISTS = ("/v1/models", "/v1/models/auto", "/models")
 OPERATORS_POSTS = ("/admin/reload", "/admin/endpoints/fast/qwen3-8b/drain", "/admin/endpoints/fast/x/weight")
-OPERATORS_GETS = ("/metrics", "/admin/status")
+OPERATORS_GETS = ("/metrics", "/admin/status", "/admin/recent")
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from octoroute.observe.ending import OUTCOMES
 from octoroute.observe.metrics import METRICS
-from octoroute.observe.record import OUTCOMES
 from octoroute.observe.request_log import FIELDS, Entry, as_json, as_text
 
 ROOT = Path(__file__).parents[2]
