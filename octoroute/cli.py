@@ -272,7 +272,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config)
     tenants = f"\n{tenant_table(config)}\n" if config.auth.keys else ""
-    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n{tenants}")
+    shared = ""
+    if url := config.shared.redis_url.get_secret_value():
+        from octoroute.sharing.inspection import inspect
+
+        shared = f"\n{inspect(url)}\n"
+    return _say(f"{arguments.config} is valid.\n\n{fleet_table(config)}\n{tenants}{shared}")
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,9 @@ from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import FORMATS, enabled
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
+from octoroute.sharing.limits import SharedLimits
+from octoroute.sharing.line import require_client
+from octoroute.sharing.outage import Outage
 from octoroute.snapshot import Snapshot, compile_snapshot, trusted_s
 from octoroute.upstream.ask import Asker
 from octoroute.upstream.forward import Client, Forwarding
@@ -66,8 +69,14 @@ class Shared:
         self.prefixes = PrefixIndex()
         self.limits = LimitTable(workers=workers + spare)
         self.board = WaitingBoard(workers + spare)
+        self.outage = Outage(workers + spare)
         self.registry = Registry(
-            workers + spare, self._in_flight, self._endpoints_up, self._loads, self._waiting
+            workers + spare,
+            self._in_flight,
+            self._endpoints_up,
+            self._loads,
+            self._waiting,
+            lambda: self.outage.away,
         )
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None
@@ -82,6 +91,7 @@ class Shared:
         """After a worker's end: what it had under way counts no longer."""
         self.state.reclaim(worker)
         self.limits.reclaim(worker)
+        self.outage.note(worker, "connecting")
 
     def _in_flight(self) -> Iterator[tuple[str, int]]:
         for endpoint in self.snapshot.endpoints if self.snapshot else ():
@@ -121,6 +131,8 @@ class Gateway:
         self.recent = Recent(config.observability.recent_requests)
         self.recorder = self._recorder(config)
         self.choices = Choices(self.registry, self.shared.prefixes)
+        self.worker = worker
+        self.sharing = self._sharing(config)
         self.keys = self._gatekeeper(config)
         self.queues = {tier: WaitingRoom(tier, self.registry, self.shared.board) for tier in TIERS}
         self._configure_queues()
@@ -155,8 +167,10 @@ class Gateway:
             self.forwarder.note_activity,
             self.forwarder.mark,
             self._claim_probing,
+            self._beat,
         ]
         self._tasks: list[asyncio.Task[None]] = []
+        self._sharing_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Starts the deadlines' tick, the housekeeping and the probes."""
@@ -165,9 +179,11 @@ class Gateway:
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
         self._run(self.probing.run())
         self._run(self.polling.run())
+        self._start_sharing()
 
     async def close(self) -> None:
         """Ends the tasks and closes every idle connection to a server."""
+        self._stop_sharing()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,7 +202,11 @@ class Gateway:
         self.snapshot = self.shared.snapshot = snapshot
         self.recent.resize(config.observability.recent_requests)
         self.recorder = self._recorder(config)
-        if before.auth != config.auth:
+        if (before.shared, not before.auth.keys) != (config.shared, not config.auth.keys):
+            self._stop_sharing()
+            self.sharing = self._sharing(config, self.sharing)
+            self._start_sharing()
+        if (before.auth, before.shared) != (config.auth, config.shared):
             self.keys = self._gatekeeper(config)
         self._configure_queues()
         if (_models(before), before.routing) != (_models(config), config.routing):
@@ -273,7 +293,37 @@ class Gateway:
 
     def _gatekeeper(self, config: Config) -> Gatekeeper | None:
         """None where there are no keys: then everybody may, and nothing is looked at."""
-        return Gatekeeper(config.auth, self.shared.limits, self.registry) if config.auth.keys else None
+        if not config.auth.keys:
+            return None
+        return Gatekeeper(config.auth, self.shared.limits, self.registry, self.sharing)
+
+    def _sharing(self, config: Config, before: SharedLimits | None = None) -> SharedLimits | None:
+        """The limits across gateways. Raises ConfigError where what that needs is not installed."""
+        url = config.shared.redis_url.get_secret_value()
+        if not url or not config.auth.keys:
+            return None
+        failures = self.registry.bound("octoroute_shared_limits_failures_total")
+        return SharedLimits(
+            url,
+            self.shared.outage,
+            self.worker,
+            lambda: self.keys.tenants if self.keys is not None else (),
+            lambda reason: failures[(reason,)].inc(),
+            before,
+        )
+
+    def _start_sharing(self) -> None:
+        if self.sharing is not None:
+            self._sharing_task = self._run(self.sharing.run())
+
+    def _stop_sharing(self) -> None:
+        if self._sharing_task is not None:
+            self._sharing_task.cancel()
+            self._sharing_task = None
+
+    def _beat(self) -> None:
+        if self.sharing is not None:
+            self.sharing.beat()
 
     def _asker(self, config: Config) -> Asker:
         return Asker(self.sites, self.forwarder.active, self.queues, config.routing.decision_cache_entries)
@@ -296,8 +346,10 @@ class Gateway:
     def _count_choices(self) -> None:
         self.choices.flush(self.snapshot.groups.values())
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks = [*(other for other in self._tasks if not other.done()), task]
+        return task
 
     @staticmethod
     async def _every(seconds: float, calls: list[Callable[[], None]]) -> None:
@@ -312,6 +364,7 @@ class Gateway:
 
 def try_out(config: Config) -> None:
     """Builds a gateway of a config and drops it, to see that the workers can. Raises ConfigError."""
+    require_client(config.shared.redis_url.get_secret_value())
     try:
         Gateway(config)
     except MemoryError as error:

@@ -18,7 +18,7 @@ from octoroute._limits import ADMITTED, IN_FLIGHT, REQUESTS, LimitTable, Pass
 from octoroute.errors import LimitReached
 from octoroute.exchange import TIERS, Outcome
 
-__all__ = ["Entry", "LimitTable", "Limits", "Standing", "Tenant", "Tenants", "used_tokens"]
+__all__ = ["ADMITTED", "Entry", "LimitTable", "Limits", "Standing", "Tenant", "Tenants", "used_tokens"]
 
 # A verdict beside those of the table.
 TOKENS: Final = 3

@@ -79,12 +79,12 @@ def shown(path: Path, tree: Tree) -> str:
     value = value_at(path, tree)
     if isinstance(value, str) and is_reference(value):
         return quoted(value)
+    if path[-1] in ("base_url", "redis_url") and isinstance(value, str):
+        return quoted(url_without_secrets(value))
     if kind_at(path).type is SecretStr and not isinstance(value, dict | list):
         return MASK
     if isinstance(value, str) and PEM_BEGIN in value:
         return MASK
-    if path[-1] == "base_url" and isinstance(value, str):
-        return quoted(url_without_secrets(value))
     return value_shown(value)
 
 

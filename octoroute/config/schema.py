@@ -7,13 +7,22 @@ The descriptions are the source of docs/configuration.md. Reading files and rule
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field, SecretStr, Strict
 
 from octoroute.config.clients import Auth
 from octoroute.config.section import Section, Tier
 from octoroute.config.servers import Models
 from octoroute.config.sources import Discovery
-from octoroute.config.values import REFERENCE, AliasTarget, HedgeDelay, Host, PemPath, PollInterval, UrlPath
+from octoroute.config.values import (
+    REFERENCE,
+    AliasTarget,
+    HedgeDelay,
+    Host,
+    PemPath,
+    PollInterval,
+    RedisUrl,
+    UrlPath,
+)
 
 MAX_TIMEOUT_S: Final = 3600
 
@@ -242,6 +251,16 @@ class Queue(Section):
     )
 
 
+class Shared(Section):
+    """What several gateways have in common."""
+
+    redis_url: RedisUrl = Field(
+        default=SecretStr(""),
+        description="Redis or Valkey that makes the limits of keys hold across gateways; needs the extra "
+        "redis. See auth.md.",
+    )
+
+
 class Observability(Section):
     """What the gateway says about itself."""
 
@@ -280,6 +299,7 @@ class Config(Section):
     discovery: Discovery = Discovery()
     auth: Auth = Auth()
     queue: Queue = Queue()
+    shared: Shared = Shared()
     observability: Observability = Observability()
 
     def timeout_s(self, tier: Tier) -> float:

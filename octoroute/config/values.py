@@ -24,6 +24,7 @@ PEM_BEGIN: Final = "-----BEGIN"
 MAX_SOCKET_PATH_BYTES: Final = 107
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DATABASE = re.compile("/?[0-9]{0,6}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
@@ -188,6 +189,32 @@ def _sha256(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        return value
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise refuse("" if "://" in text else "put redis:// in front")
+    if not (text.isascii() and _is_plain(text)) or " " in text or "#" in text:
+        raise refuse("it has a character that no URL has; in a password, write % and its code for it")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise refuse("its host or port is not valid; a port is a number from 1 to 65535") from None
+    if parts.scheme == "unix":
+        if host or len(parts.path) < 2:
+            raise refuse("the path of a socket begins with a third slash")
+        return value
+    if not _is_host(host):
+        raise refuse("its host is not valid" if host else "it has no host")
+    if port == 0:
+        raise refuse("its port is not valid; a port is a number from 1 to 65535")
+    if _DATABASE.fullmatch(parts.path) is None:
+        raise refuse("behind host and port only the number of a database is allowed")
+    return value
+
+
 def _pem_path(value: str, info: ValidationInfo) -> str:
     if PEM_BEGIN in value:
         raise refuse("this is the text of a PEM file; write its path")
@@ -268,6 +295,12 @@ ClientKey = Annotated[
 ]
 KeyDigest = Annotated[
     SecretStr, REFERENCE, AfterValidator(_sha256), Allowed("a SHA-256 digest: 64 hexadecimal digits")
+]
+RedisUrl = Annotated[
+    SecretStr,
+    REFERENCE,
+    AfterValidator(_redis_url),
+    Allowed("a URL such as redis://localhost:6379/0 (rediss:// with TLS, unix:///path), or empty"),
 ]
 PemPath = Annotated[str, REFERENCE, AfterValidator(_pem_path), Allowed("the path of a PEM file, or empty")]
 ReadablePath = Annotated[

@@ -243,6 +243,23 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("tenant", "limit"),
     ),
     Metric(
+        "octoroute_shared_limits_decisions_total",
+        "counter",
+        "Requests held to limits across gateways, by whom: redis, or while it was away the gateway's share.",
+        ("by",),
+    ),
+    Metric(
+        "octoroute_shared_limits_failures_total",
+        "counter",
+        "Times that Redis could not be used, by why: timeout, connection, refused, error.",
+        ("reason",),
+    ),
+    Metric(
+        "octoroute_shared_limits_away",
+        "gauge",
+        "Workers that can't reach Redis now, and hold to their gateway's share of the limits.",
+    ),
+    Metric(
         "octoroute_endpoint_load",
         "gauge",
         "What the endpoint says of its load: requests running, waiting, share of the KV cache, 1 if asleep.",

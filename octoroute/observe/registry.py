@@ -38,7 +38,7 @@ class Registry:
 
     Asked at scrape time: `in_flight` and `waiting` for (tier, requests), `endpoints_up` for (tier, endpoint
     name, healthy) of each replica, `loads` for (tier, endpoint name, signal, value). Tiers and names
-    may come several times.
+    may come several times. `away` is for workers without Redis.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Registry:
         endpoints_up: EndpointsUp,
         loads: Loads = tuple,
         waiting: InFlight = tuple,
+        away: Callable[[], int] = int,
         capacity: int = CAPACITY,
     ) -> None:
         self._cells = Cells(capacity, workers)
@@ -56,6 +57,7 @@ class Registry:
         self._endpoints_up = endpoints_up
         self._loads = loads
         self._waiting = waiting
+        self._away = away
         # Made first and kept: they must have room when nothing else has. Without labels it is the metric
         # itself.
         self._overflow: dict[str, Counter | Histogram] = {}
@@ -128,6 +130,7 @@ class Registry:
         yield self._gauge("octoroute_in_flight", _sums(self._in_flight()))
         yield self._gauge("octoroute_endpoint_up", _shares(self._endpoints_up()))
         yield self._gauge("octoroute_endpoint_load", _replicas(self._loads()))
+        yield self._gauge("octoroute_shared_limits_away", {(): self._away()})
         yield self._gauge("octoroute_build_info", {(__version__, platform.python_version()): 1.0})
 
     def _handle(self, name: str, kind: str, labels: tuple[str, ...]) -> Counter | Histogram:

@@ -24,6 +24,7 @@ from octoroute.server.admin import json_response
 from octoroute.server.completions import check_content_type
 from octoroute.server.openai import parse_body
 from octoroute.server.reading import read_body
+from octoroute.server.tenants import shared_limits, tenants
 from octoroute.upstream.kind import known_kind
 
 PREFIX: Final = "/admin/endpoints/"
@@ -50,6 +51,8 @@ async def status(request: web.BaseRequest, path: str, request_id: str, gateway: 
             "workers": gateway.shared.workers,
             "requests": int(sum(value for _, (value,) in series["octoroute_requests_total"])),
         },
+        "tenants": tenants(gateway, now),
+        "shared_limits": shared_limits(gateway),
         "queues": {tier: {"waiting": gateway.shared.board.waiting(tier), **queues[tier]} for tier in TIERS},
         "tiers": {
             tier: {**rules.of(tier).model_dump(), "in_flight": in_flight[tier], **tiers[tier]}

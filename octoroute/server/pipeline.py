@@ -7,7 +7,7 @@ question to a model, another attempt) makes one.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 from octoroute.errors import GatewayError
@@ -65,7 +65,7 @@ class ActiveRequest:
         try:
             plan = self.gateway.decide(self.view, self.snapshot)
             if isinstance(plan, Question):
-                self._task = asyncio.get_running_loop().create_task(self._ask(plan))
+                self._go_on(self._ask(plan))
             else:
                 self._admit(plan)
         except BaseException as error:
@@ -78,6 +78,15 @@ class ActiveRequest:
         elif self._task is not None:
             self._task.cancel()
 
+    def _go_on(self, work: Coroutine[None, None, None]) -> None:
+        self._task = task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._went_on)
+
+    def _went_on(self, task: asyncio.Task[None]) -> None:
+        # One that is cancelled before its first step never takes it.
+        if task.cancelled():
+            self._end(asyncio.CancelledError())
+
     async def _ask(self, question: Question) -> None:
         try:
             self._admit(await self.gateway.ask(question, self.snapshot))
@@ -85,7 +94,19 @@ class ActiveRequest:
             self._end(error)
 
     def _admit(self, plan: Plan) -> None:
-        self._forward(plan if self._visit is None else self._visit.admit(self.view, plan))
+        visit = self._visit
+        if visit is not None:
+            plan = visit.admit(self.view, plan)
+            if visit.must_confirm:
+                self._go_on(self._confirm(visit, plan))
+                return
+        self._forward(plan)
+
+    async def _confirm(self, visit: Visit, plan: Plan) -> None:
+        try:
+            self._forward(await visit.confirm(plan))
+        except BaseException as error:
+            self._end(error)
 
     def _forward(self, plan: Plan) -> None:
         self.plan = plan

@@ -89,11 +89,6 @@ def test_a_key_like_no_other_gets_the_list_of_those_there_are() -> None:
     )
 
 
-@pytest.mark.parametrize("section", ["shared"])
-def test_a_section_that_is_not_built_yet_is_an_error_and_not_ignored(section: str) -> None:
-    assert problem((section, {})).startswith(f"{section} is not a known key")
-
-
 def test_an_odd_key_is_quoted_and_what_stands_there_is_not_shown() -> None:
     assert problem(("server.a\nb", "secret")).startswith(
         'server."a\\nb" is not a known key; known here: host'

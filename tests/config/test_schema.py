@@ -261,6 +261,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         "max_wait_seconds": 30,
         "max_waiting_bytes": 268435456,
     }
+    assert made.shared.redis_url.get_secret_value() == ""
     assert made.observability.model_dump() == {
         "log_level": "info",
         "log_format": "text",
@@ -333,7 +334,7 @@ def test_ranges_and_choices_cover_every_key_with_a_rule() -> None:
     elsewhere |= {"tiers.fast.fallback", "recovery.hedge"}
     elsewhere |= {f"models.fast.0.{key}" for key in ("name", "model", "base_url", "weight", "api_key")}
     elsewhere |= {"models.fast.0.tls_server_name", "discovery.dns", "discovery.kubernetes"}
-    elsewhere |= {"auth.public", "auth.keys"}
+    elsewhere |= {"auth.public", "auth.keys", "shared.redis_url"}
     elsewhere |= {f"auth.keys.0.{key}" for key in ("name", "key", "key_sha256", "tiers")}
     elsewhere |= {f"routing.router_timeouts.{tier}" for tier in TIERS}
     made = build(sample(("auth.keys", [KEY]))).model_dump()

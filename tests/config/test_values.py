@@ -194,3 +194,52 @@ def test_a_hedge_is_a_word_or_seconds(value: object) -> None:
 @pytest.mark.parametrize("value", ["on", "P95", "1.5", 0, 0.009, 301, True, [], math.nan])
 def test_a_wrong_hedge_is_refused(value: object) -> None:
     assert 'it must be "off", "p95" or a number from 0.01 to 300' in problem(("recovery.hedge", value))
+
+
+NO_URL = "it has a character that no URL has; in a password, write % and its code for it"
+PORT = "its host or port is not valid; a port is a number from 1 to 65535"
+DATABASE = "behind host and port only the number of a database is allowed"
+SOCKET = "the path of a socket begins with a third slash"
+REDIS_RULE = "it must be a URL such as redis://localhost:6379/0 (rediss:// with TLS, unix:///path), or empty"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://localhost",
+        "redis://localhost/",
+        "redis://10.0.0.7:6380/15",
+        "redis://[::1]:6379/0",
+        "rediss://user:p%40ss@redis.internal:6379/0?ssl_ca_certs=/etc/ca.pem",
+        "redis://:secret@localhost:6379",
+        "unix:///run/redis/redis.sock?db=1",
+        "unix://:secret@/run/redis.sock",
+    ],
+)
+def test_the_url_of_redis_may_be(url: str) -> None:
+    assert config(("shared.redis_url", url)).shared.redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "hint"),
+    [
+        ("localhost:6379", "localhost:6379", "put redis:// in front"),
+        ("http://localhost:6379", "http://localhost:6379", ""),
+        ("redis://", "redis://", "it has no host"),
+        ("redis://:secret@", "redis://***@", "it has no host"),
+        ("redis://a b", "redis://a b", NO_URL),
+        ("redis://u:se#cret@host", "redis://***@host", NO_URL),
+        ("redis://host:port", "redis://host:port", PORT),
+        ("redis://host:0", "redis://host:0", PORT.replace("host or ", "")),
+        ("redis://10.0.0.256", "redis://10.0.0.256", "its host is not valid"),
+        ("redis://u:secret@host/cache", "redis://***@host/cache", DATABASE),
+        ("unix://run/redis.sock", "unix://run/redis.sock", SOCKET),
+        ("unix://", "unix://", SOCKET),
+    ],
+)
+def test_the_url_of_redis_may_not_be_and_its_password_is_not_shown(url: str, shown: str, hint: str) -> None:
+    assert (
+        problem(("shared.redis_url", url))
+        == f'shared.redis_url is "{shown}"; {REDIS_RULE}{hint and f" ({hint})"}'
+    )

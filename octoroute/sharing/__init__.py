@@ -1,0 +1,1 @@
+"""What several gateways have in common, kept in Redis or Valkey: the limits of tenants."""
