@@ -141,19 +141,11 @@ class Gateway:
         self.sites.furnish(self.snapshot)
         self.asker = self._asker(config)
         asked = (lambda: self.snapshot, self.sites, self.forwarder.active)
-        self.probing = Rounds(
-            Prober(*asked).round,
-            lambda: self.snapshot.config.health.interval_seconds,
-            self.registry.counter(CRASHES, "crash").inc,
-            "probing the endpoints",
-        )
-        poller = LoadPoller(*asked)
-        self.polling = Rounds(
-            poller.round,
-            poller.interval_s,
-            self.registry.counter(CRASHES, "load_crash").inc,
-            "asking servers for their load",
-        )
+        self.prober = Prober(*asked)
+        crashes = self.registry.counter(CRASHES, "crash")
+        self.probing = Rounds(self.prober, crashes.inc, "probing the endpoints")
+        crashes = self.registry.counter(CRASHES, "load_crash")
+        self.polling = Rounds(LoadPoller(*asked), crashes.inc, "asking servers for their load")
         self.started_s = time.monotonic()
         self.draining = False
         self.on_fatal: Callable[[], None] = lambda: None
@@ -187,6 +179,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.prober.close()
         self.sites.close()
         self.lines.flush()
 
@@ -212,7 +205,7 @@ class Gateway:
         if (_models(before), before.routing) != (_models(config), config.routing):
             self.asker = self._asker(config)
         if (before.models, before.health) != (config.models, config.health):
-            self.probing.hurry()
+            self.prober.again()
 
     def decide(self, view: RequestView, snapshot: Snapshot) -> Plan | Question:
         """Where a request goes, or what has to be asked first. Raises InvalidRequest."""

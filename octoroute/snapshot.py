@@ -6,6 +6,7 @@ stay keep their live state, which belongs to their identity and not to the snaps
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint, EndpointSpec, claim_endpoints
@@ -128,6 +129,7 @@ def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:
 
 
 def _terms(config: Config, timeout_s: float) -> Terms:
+    unhealthy_s = min(config.health.interval_seconds, config.health.unhealthy_interval_seconds)
     return Terms(
         attempts=config.retry.attempts,
         timeout_ns=int(timeout_s * 1e9),
@@ -140,6 +142,6 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         resume=config.recovery.resume,
         resume_bytes=config.recovery.resume_buffer_bytes,
         stall_ns=int(config.recovery.stall_seconds * 1e9),
-        retry_after_s=max(1, round(config.health.interval_seconds)),
+        retry_after_s=max(1, ceil(unhealthy_s)),
         why_headers=config.server.why_headers,
     )

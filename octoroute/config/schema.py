@@ -216,6 +216,13 @@ class Health(Section):
     """How the gateway finds out which servers work."""
 
     interval_seconds: float = Field(default=30.0, ge=0.1, le=3600, description="Time between two probes.")
+    unhealthy_interval_seconds: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=3600,
+        description="Time after which a server that gets no requests is probed again; doubles each time, "
+        "up to interval_seconds.",
+    )
     timeout_seconds: float = Field(
         default=5.0, ge=0.1, le=300, description="Longest wait for a probe's answer."
     )

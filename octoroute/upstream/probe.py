@@ -1,4 +1,5 @@
 """Asks every endpoint now and then whether it works: `GET {base_url}/models`, with a look at what comes back.
+How often, balance/pace.py says.
 
 A slow answer is no proof of death: a llama.cpp server in the middle of a burst answers nobody for seconds
 while its streams flow. So a probe that does not come back in time counts only where nothing else came from
@@ -16,6 +17,7 @@ from octoroute._http1 import Head
 from octoroute._relay import Relay
 from octoroute.balance.breaker import Probe, record_probe
 from octoroute.balance.endpoint import Endpoint
+from octoroute.balance.pace import Intervals, Pace
 from octoroute.errors import UpstreamFailed
 from octoroute.snapshot import Snapshot
 from octoroute.upstream.connection import Connection, Verdict
@@ -25,6 +27,7 @@ from octoroute.upstream.site import Site
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 64
+TICK_SECONDS = 0.25
 
 
 class Nowhere:
@@ -45,7 +48,7 @@ class Nowhere:
 
 
 class Prober:
-    """`round` probes all endpoints; the rest is in rounds.py."""
+    """`round` sees to the probes; when rounds are made, rounds.py says."""
 
     def __init__(
         self,
@@ -56,19 +59,50 @@ class Prober:
         self.snapshot = snapshot
         self.sites = sites
         self.active = active
+        self._paces: dict[int, Pace] = {}  # by slot
+        self._gate = asyncio.Semaphore(MAX_CONCURRENT)
+        self._under_way: dict[int, asyncio.Task[None]] = {}  # by slot
+
+    def interval_s(self) -> float:
+        """Between two rounds: looks whose probe is due."""
+        return min(TICK_SECONDS, self.snapshot().config.health.interval_seconds)
+
+    def again(self) -> None:
+        """The next round probes all endpoints: there are other ones, or other rules."""
+        self._paces.clear()
 
     async def round(self) -> None:
-        """Probes all endpoints at the same time, MAX_CONCURRENT at most."""
-        snapshot = self.snapshot()
-        gate = asyncio.Semaphore(MAX_CONCURRENT)
+        """Begins the probes that are due, and waits for none: a server that is silent holds up no others.
+        Raises what a probe has crashed with.
+        """
+        for slot, task in list(self._under_way.items()):
+            if task.done():
+                del self._under_way[slot]
+                task.result()
+        endpoints = self.snapshot().endpoints
+        health = self.snapshot().config.health
+        intervals = Intervals(health.interval_seconds, health.unhealthy_interval_seconds)
+        now = time.monotonic()
+        self._paces = {each.slot: self._paces.get(each.slot) or Pace() for each in endpoints}
+        served = {each.spec.tier for each in endpoints if each.healthy}
+        for endpoint in endpoints:
+            slot, pace = endpoint.slot, self._paces[endpoint.slot]
+            since = endpoint.state.healthy_since(slot) if endpoint.healthy else None
+            needed = endpoint.spec.tier not in served
+            if slot not in self._under_way and pace.due(now, since, intervals, needed=needed):
+                pace.note(now, intervals)
+                self._under_way[slot] = asyncio.create_task(self._probe_in_turn(endpoint))
 
-        async def one(endpoint: Endpoint) -> None:
-            async with gate:
-                await self.probe(endpoint)
+    async def close(self) -> None:
+        """Ends the probes under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-        async with asyncio.TaskGroup() as tasks:
-            for endpoint in snapshot.endpoints:
-                tasks.create_task(one(endpoint))
+    async def _probe_in_turn(self, endpoint: Endpoint) -> None:
+        async with self._gate:
+            await self.probe(endpoint)
 
     async def probe(self, endpoint: Endpoint) -> None:
         """Probes one endpoint and books the result."""

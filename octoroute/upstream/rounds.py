@@ -5,9 +5,8 @@ Owns when a round begins, and what happens when one crashes; what a round does i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -17,24 +16,26 @@ REST_SECONDS: Final = 1.0
 RESTART_BACKOFF: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
+class Work(Protocol):
+    """What there is to do."""
+
+    def interval_s(self) -> float:
+        """Between the beginnings of two rounds."""
+        ...
+
+    async def round(self) -> None: ...
+
+
 class Rounds:
     """`run` makes rounds for ever while `on_duty`, and calls `crashed` for each that crashes."""
 
-    def __init__(
-        self,
-        make: Callable[[], Awaitable[None]],
-        interval_s: Callable[[], float],
-        crashed: Callable[[], None],
-        about: str,
-    ) -> None:
-        """`interval_s` lies between the beginnings of two rounds; `about` says for the log what they do."""
+    def __init__(self, work: Work, crashed: Callable[[], None], about: str) -> None:
+        """`about` says for the log what the rounds do."""
         self.running = False
-        self._make = make
-        self._interval_s = interval_s
+        self._work = work
         self._crashed = crashed
         self._about = about
         self._duty = asyncio.Event()
-        self._hurry = asyncio.Event()
 
     def on_duty(self, mine: bool) -> None:
         """Whether it is this process that does it. To be said about once a second."""
@@ -42,10 +43,6 @@ class Rounds:
             self._duty.set()
         else:
             self._duty.clear()
-
-    def hurry(self) -> None:
-        """The next round begins now: there are other endpoints, or other rules."""
-        self._hurry.set()
 
     async def run(self) -> None:
         """A crash is logged, counted and followed by a restart."""
@@ -55,15 +52,12 @@ class Rounds:
             try:
                 self.running = True
                 await self._duty.wait()
-                self._hurry.clear()
                 began = loop.time()
-                await self._make()
+                await self._work.round()
                 crashes = 0
-                interval_s = self._interval_s()
+                interval_s = self._work.interval_s()
                 rest_s = min(interval_s, REST_SECONDS)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(max(began + interval_s, loop.time() + rest_s)):
-                        await self._hurry.wait()
+                await asyncio.sleep(max(began + interval_s - loop.time(), rest_s))
             except Exception:
                 self.running = False
                 self._crashed()

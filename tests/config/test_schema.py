@@ -38,6 +38,7 @@ RANGES: list[tuple[str, Any, Any, str]] = [
     ("recovery.resume_buffer_bytes", 0, 1_073_741_824, "a whole number from 0 to 1073741824"),
     ("recovery.stall_seconds", 0.0, 86_400.0, "a number from 0 to 86400"),
     ("health.interval_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
+    ("health.unhealthy_interval_seconds", 0.1, 3600.0, "a number from 0.1 to 3600"),
     ("health.timeout_seconds", 0.1, 300.0, "a number from 0.1 to 300"),
     ("health.failures", 1, 1000, "a whole number from 1 to 1000"),
     ("health.successes", 1, 1000, "a whole number from 1 to 1000"),
@@ -245,6 +246,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     assert made.retry.model_dump() == {"attempts": 3, "backoff_seconds": 0.1, "budget": 0.2}
     assert made.health.model_dump() == {
         "interval_seconds": 30,
+        "unhealthy_interval_seconds": 1,
         "timeout_seconds": 5,
         "path": "/models",
         "failures": 3,

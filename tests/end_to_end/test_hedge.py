@@ -14,7 +14,7 @@ from tests.end_to_end.processes import HEAD, PATH
 from tests.end_to_end.test_observability import Counts, scrape_until
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
 
-HOUR = {"interval_seconds": 3600.0}
+HOUR = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
 NOW = {"hedge": 0.05, "hedge_budget": 1.0}
 
 

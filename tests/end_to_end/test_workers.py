@@ -21,7 +21,7 @@ from tests.end_to_end.wire_client import WireClient, converse, fetch
 
 WHOLE = Held.FIRST + Held.LAST
 IN_FLIGHT = "octoroute_in_flight{tier=fast}"
-HOUR = {"interval_seconds": 3600.0}
+HOUR = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
 TLS = Path(__file__).parent / "tls"
 
 
