@@ -268,8 +268,9 @@ class Gateway:
     def _configure_queues(self) -> None:
         queue, groups = self.snapshot.config.queue, self.snapshot.groups
         bounds = Bounds(queue.max_waiting, queue.max_wait_seconds, queue.max_waiting_bytes)
-        for waiting in self.queues.values():
-            waiting.configure(bounds, self.snapshot.config.routing.default_importance, groups)
+        importance = self.snapshot.config.routing.default_importance
+        for tier, waiting in self.queues.items():
+            waiting.configure(bounds, importance, groups, self.snapshot.terms[tier].hope_s)
 
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability

@@ -7,16 +7,20 @@ stay keep their live state, which belongs to their identity and not to the snaps
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from octoroute._state import FleetState
 from octoroute.balance.endpoint import Endpoint, EndpointSpec, claim_endpoints
 from octoroute.balance.group import Group, PrefixIndex
-from octoroute.config import Config
+from octoroute.config import Config, Tier
 from octoroute.exchange import TIERS, Target
 from octoroute.routing.decide import RoutingTable, build_table
 
 # After so many in which a server did not tell its load, what it told last is forgotten.
 TRUSTED_INTERVALS = 3
+
+# How long requests wait for a tier whose last healthy endpoint has just failed.
+HOPE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Terms:
     resume: bool  # whether a broken stream is continued elsewhere
     resume_bytes: int  # of text, of a stream that can be
     stall_ns: int  # silence after which a stream counts as broken if it can be continued; 0: never
+    hope_s: float  # how long a tier is waited for whose last healthy endpoint has just failed
     retry_after_s: int  # what a client is told when no endpoint is healthy
     why_headers: bool  # whether answers say how they came about
 
@@ -93,7 +98,7 @@ def compile_snapshot(config: Config, state: FleetState, prefixes: PrefixIndex | 
             router_tier=routing.router_tier,
             aliases=routing.aliases,
         ),
-        terms={tier: _terms(config, config.timeout_s(tier)) for tier in TIERS},
+        terms={tier: _terms(config, tier) for tier in TIERS},
         fallbacks={
             Target(tier): tuple(map(Target, rules.fallback))
             for tier in TIERS
@@ -128,11 +133,13 @@ def endpoint_specs(config: Config) -> Iterable[EndpointSpec]:
             )
 
 
-def _terms(config: Config, timeout_s: float) -> Terms:
+def _terms(config: Config, tier: Tier) -> Terms:
     unhealthy_s = min(config.health.interval_seconds, config.health.unhealthy_interval_seconds)
+    # Where a probe can come in time, and no other tier stands in.
+    hopes = 2 * unhealthy_s <= HOPE_SECONDS and not config.tiers.of(tier).fallback
     return Terms(
         attempts=config.retry.attempts,
-        timeout_ns=int(timeout_s * 1e9),
+        timeout_ns=int(config.timeout_s(tier) * 1e9),
         idle_ns=int(config.timeouts.stream_idle_seconds * 1e9),
         backoff_s=config.retry.backoff_seconds,
         retry_budget=config.retry.budget,
@@ -142,6 +149,7 @@ def _terms(config: Config, timeout_s: float) -> Terms:
         resume=config.recovery.resume,
         resume_bytes=config.recovery.resume_buffer_bytes,
         stall_ns=int(config.recovery.stall_seconds * 1e9),
+        hope_s=HOPE_SECONDS if hopes else 0.0,
         retry_after_s=max(1, ceil(unhealthy_s)),
         why_headers=config.server.why_headers,
     )

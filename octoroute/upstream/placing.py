@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.errors import Overloaded
-from octoroute.upstream.waiting import COMES_FREE
 
 if TYPE_CHECKING:
     from octoroute.upstream.forward import Forwarding
@@ -22,7 +21,7 @@ async def next_place(request: "Forwarding") -> Lease[Endpoint] | None:
         # Asked once for each retry, be it at once or after a wait.
         if (
             failure is not None
-            and request.group.vacancy(request.tried) in COMES_FREE
+            and request.queue.promises(request.plan.target, request.group, request.tried)
             and not request.budget.take(terms.retry_budget, time.monotonic())
         ):
             outcome.unretried = failure.label

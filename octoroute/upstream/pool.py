@@ -22,6 +22,8 @@ MAX_IDLE = 256
 PROBATION_SECONDS = 0.1
 # What was learnt about closing after streams is doubted after this long: the server may have been replaced.
 RELEARN_SECONDS = 300.0
+# What a client is told: a port that refuses may open again in a moment.
+RETRY_AFTER_S = 1
 # Between two looks at a server that is silent.
 DOUBT_SECONDS = 1.0
 
@@ -101,11 +103,15 @@ class Pool:
                 )
         except TimeoutError:
             raise UpstreamTimeout(
-                "the server could not be reached in time", detail=f"connect {self.label}: timeout"
+                "the server could not be reached in time",
+                retry_after_s=RETRY_AFTER_S,
+                detail=f"connect {self.label}: timeout",
             ) from None
         except (OSError, ssl.SSLError) as error:
             raise UpstreamFailed(
-                "the server could not be reached", detail=f"connect {self.label}: {error}"
+                "the server could not be reached",
+                retry_after_s=RETRY_AFTER_S,
+                detail=f"connect {self.label}: {error}",
             ) from None
         return connection
 

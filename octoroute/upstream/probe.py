@@ -9,6 +9,7 @@ that endpoint either.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import orjson
@@ -85,10 +86,12 @@ class Prober:
         now = time.monotonic()
         self._paces = {each.slot: self._paces.get(each.slot) or Pace() for each in endpoints}
         served = {each.spec.tier for each in endpoints if each.healthy}
+        sizes = Counter(each.spec.tier for each in endpoints)
         for endpoint in endpoints:
             slot, pace = endpoint.slot, self._paces[endpoint.slot]
             since = endpoint.state.healthy_since(slot) if endpoint.healthy else None
-            needed = endpoint.spec.tier not in served
+            tier = endpoint.spec.tier
+            needed = tier not in served and sizes[tier] <= MAX_CONCURRENT
             if slot not in self._under_way and pace.due(now, since, intervals, needed=needed):
                 pace.note(now, intervals)
                 self._under_way[slot] = asyncio.create_task(self._probe_in_turn(endpoint))
@@ -116,7 +119,12 @@ class Prober:
         if change is not None:
             log.warning("%s: %s", endpoint, problem or "it works again")
         elif problem:
-            log.info("%s failed a probe: %s", endpoint, problem)
+            log.log(
+                logging.INFO if endpoint.healthy else logging.DEBUG,
+                "%s failed a probe: %s",
+                endpoint,
+                problem,
+            )
 
     async def _ask(self, endpoint: Endpoint, path: str, timeout_s: float) -> tuple[str, bool]:
         """What is wrong ("" if nothing is), and whether the endpoint merely stayed silent."""

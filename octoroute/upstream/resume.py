@@ -211,14 +211,22 @@ class Rescue:
         raise Unresumed("failed" if asked else "refused", why)
 
     async def _lease(self, tried: list[Endpoint]) -> Lease[Endpoint] | None:
-        """A place at another endpoint; where all are full, the next that is free in time."""
-        give_up = time.monotonic_ns() + self.terms.timeout_ns
+        """A place at another endpoint; where all are full, the next that is free in time, and where they are
+        unhealthy, one that recovers soon.
+        """
+        began = time.monotonic()
         facts = self.group.facts(self.view)
         while (lease := self.group.pick(tried, facts)) is None:
-            if self.group.vacancy(tried) != "full" or time.monotonic_ns() > give_up:
+            full = self.group.vacancy(tried) == "full"
+            patience_s = self.terms.timeout_ns * 1e-9 if full else self.terms.hope_s
+            if time.monotonic() > began + patience_s or not (full or self._may_recover(tried)):
                 return None
             await asyncio.sleep(WAIT_SECONDS)
         return lease
+
+    def _may_recover(self, tried: list[Endpoint]) -> bool:
+        slots = {each.slot for each in tried}
+        return any(not each.healthy and each.slot not in slots for each in self.group.endpoints)
 
     async def _question(
         self, endpoint: Endpoint, so_far: Transcript, *, usage_due: bool

@@ -2,6 +2,9 @@
 
 Whose turn it is, admission/queue.py says. A place that this worker gives back goes to the next at once; those
 that other workers give back, that a server has more of, or that a recovery brings, are found by `look`.
+
+Where the last healthy endpoint has just failed, requests wait here for a moment too: a server that is started
+again is back soon, and a probe finds that out.
 """
 
 import asyncio
@@ -71,16 +74,24 @@ class WaitingRoom:
         self._tier = tier
         self._queue: Queue[Ticket] = Queue()
         self._importance = "normal"
+        self._groups: Mapping[Target, Group] = {}
+        self._hope_s = 0.0
+        self._bleak: dict[
+            Target, float
+        ] = {}  # those without a healthy endpoint: until when they are waited for
         self._board = board
         self._waits = registry.histogram("octoroute_queue_wait_seconds", tier)
         self._dropped = {
             reason: registry.counter("octoroute_queue_dropped_total", tier, reason) for reason in REASONS
         }
 
-    def configure(self, bounds: Bounds, importance: str, groups: Mapping[Target, Group]) -> None:
+    def configure(
+        self, bounds: Bounds, importance: str, groups: Mapping[Target, Group], hope_s: float
+    ) -> None:
         """From here these bounds hold, and those that wait may be answered by the endpoints of `groups`.
-        `importance` is that of requests that state none.
+        `importance` is that of requests that state none; for `hope_s` they wait for endpoints that failed.
         """
+        self._groups, self._hope_s = groups, hope_s
         self._queue.bounds = bounds
         self._importance = importance
         for ticket in self._queue:
@@ -100,9 +111,12 @@ class WaitingRoom:
         """A ticket to wait with for a place at an endpoint of `group` that was not tried; None where none of
         them is able to answer. Raises Overloaded.
         """
-        vacancy = group.vacancy(tried)
-        if vacancy not in COMES_FREE:
+        if not self.promises(target, group, tried):
             return None
+        vacancy = group.vacancy(tried)
+        bleak = vacancy == "none_healthy"
+        if bleak:
+            tried = ()
         now = time.monotonic()
         # What is tried again has been paid for.
         tokens = 0 if tried else _tokens(view, group)
@@ -117,10 +131,22 @@ class WaitingRoom:
         for dropped, reason in self._queue.join(ticket, now):
             self._dropped[reason].inc()
             if dropped is ticket:
+                if bleak:
+                    return None
                 raise self._overloaded(ticket, "too many requests wait", now)
             _fail(dropped, self._overloaded(dropped, "too many requests wait", now))
         self._note()
         return ticket
+
+    def promises(self, target: Target, group: Group, tried: Collection[Endpoint]) -> bool:
+        """Whether there is a place at an endpoint of `group` that was not tried, or may be one soon."""
+        vacancy = group.vacancy(tried)
+        if vacancy != "none_healthy":
+            return vacancy in COMES_FREE
+        if all(endpoint.healthy for endpoint in group.endpoints):
+            return False  # they drain, or sleep, or there are none
+        now = time.monotonic()
+        return now < self._bleak.setdefault(target, now + self._hope_s)
 
     async def place(
         self, view: RequestView, target: Target, group: Group, tried: Collection[Endpoint]
@@ -167,13 +193,20 @@ class WaitingRoom:
 
     def look(self) -> None:
         """Looks for places that became free unseen, and for those that have waited in vain."""
+        for target in list(self._bleak):
+            group = self._groups.get(target)
+            if group is None or group.vacancy() != "none_healthy":
+                del self._bleak[target]
         if not self.waiting:
             return
         now = time.monotonic()
         self._serve(now)
         for ticket in self._queue.expire(now):
             self._dropped["max_wait_seconds"].inc()
-            _fail(ticket, self._overloaded(ticket, "no place became free in time", now))
+            if ticket.group.vacancy() == "none_healthy":
+                _dismiss(ticket)
+            else:
+                _fail(ticket, self._overloaded(ticket, "no place became free in time", now))
         self._send_off()
         self._note()
 
@@ -201,12 +234,11 @@ class WaitingRoom:
         for ticket in self._queue:
             kind = (ticket.group, ticket.key)
             if kind not in hopeless:
-                hopeless[kind] = ticket.group.vacancy(ticket.tried) not in COMES_FREE
+                hopeless[kind] = not self.promises(ticket.target, ticket.group, ticket.tried)
             if hopeless[kind]:
                 self._queue.remove(ticket)
                 self._dropped["no_endpoint"].inc()
-                if not ticket.future.done():
-                    ticket.future.set_result(None)
+                _dismiss(ticket)
 
     def _overloaded(self, ticket: Ticket, why: str, now: float) -> Overloaded:
         wait_s = self._queue.wait_s(ticket.tenant, now)
@@ -227,6 +259,11 @@ class WaitingRoom:
 def _fail(ticket: Ticket, error: GatewayError) -> None:
     if not ticket.future.done():
         ticket.future.set_exception(error)
+
+
+def _dismiss(ticket: Ticket) -> None:
+    if not ticket.future.done():
+        ticket.future.set_result(None)
 
 
 def _tokens(view: RequestView, group: Group) -> int:

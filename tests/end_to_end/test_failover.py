@@ -215,7 +215,7 @@ async def test_the_backup_is_asked_only_while_the_primary_fails(
 async def test_when_all_are_dead_the_client_gets_an_error_object_without_addresses(
     serve: StartServer, gateway: StartGateway, stream: bool
 ) -> None:
-    servers = [await serve(fault="refuse"), await serve(fault="reset-before-head", model="other")]
+    servers = [await serve(fault="refuse"), await serve(fault="storm-500", model="other")]
     port = (await gateway(fleet_config(servers))).port
     for _ in range(5):  # the first ones find out, the later ones know
         reply = await converse(port, stream=stream)

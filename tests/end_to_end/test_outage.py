@@ -1,0 +1,80 @@
+"""Servers that are away for a moment, all of them or one after the other, as when they are started again."""
+
+import asyncio
+
+import pytest
+
+from octoroute.demo import SimulatedServer
+from octoroute.demo.answers import prompt_of_messages
+from tests.end_to_end.conftest import StartGateway, StartServer
+from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.processes import until
+from tests.end_to_end.wire_client import converse
+
+TEXT = prompt_of_messages([{"role": "user", "content": "hello"}])
+FIRST = {"failures": 1}  # makes unhealthy; only a probe finds out that it is well again
+
+
+async def _pair(serve: StartServer) -> tuple[SimulatedServer, SimulatedServer]:
+    return await serve("vllm", "same"), await serve("vllm", "same")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_request_waits_where_the_last_healthy_server_has_just_failed(
+    serve: StartServer, gateway: StartGateway, stream: bool
+) -> None:
+    servers = await _pair(serve)
+    port = (await gateway(fleet_config(servers, health=FIRST))).port
+    for server in servers:
+        server.set_fault("reset-before-head", once=True)
+    replies = await asyncio.gather(*(converse(port, stream=stream) for _ in range(4)))
+    assert [(reply.status, reply.text) for reply in replies] == [(200, servers[0].text(TEXT))] * 4
+
+
+async def test_a_stream_waits_for_a_server_that_recovers(serve: StartServer, gateway: StartGateway) -> None:
+    broken, other = await _pair(serve)
+    config = fleet_config([broken, endpoint(other, priority=2)], health=FIRST)
+    port = (await gateway(config)).port
+    other.set_fault("reset-before-head", once=True)
+    broken.set_fault("close-mid-stream", once=True)
+    reply = await converse(port, stream=True)
+    assert (reply.text, reply.events[-1], reply.ended) == (broken.text(TEXT), "[DONE]", True)
+    assert other.completions[-1].json["continue_final_message"]
+
+
+async def test_servers_that_stay_away_are_told_honestly_and_found_again(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    servers = await _pair(serve)
+    one = await gateway(fleet_config(servers, health=FIRST))
+    for server in servers:
+        server.set_fault("refuse")
+    replies = [await converse(one.port, stream=True) for _ in range(4)]
+    # The first one may find it out by itself.
+    assert replies[0].status in (502, 503)
+    assert [reply.status for reply in replies[1:]] == [503] * 3
+    assert [reply.headers["retry-after"] for reply in replies] == ["1"] * 4
+    for server in servers:
+        server.set_fault(None)
+    await until(lambda: "it works again" in one.log)
+    assert (await converse(one.port)).status == 200
+
+
+async def test_a_server_that_is_silent_does_not_hold_up_the_probes_of_others(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    asked = []
+    silent = await asyncio.start_server(lambda *connection: asked.append(connection), "127.0.0.1")
+    base_url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+    other = await serve("vllm")
+    config = fleet_config(
+        [endpoint(other, name="silent", base_url=base_url), other],
+        health={"interval_seconds": 0.2, "timeout_seconds": 300.0, "load_interval_seconds": 0},
+    )
+    await gateway(config)
+    seen = len(other.requests)
+    await other.wait_for(lambda: bool(asked) and len(other.requests) >= seen + 3)
+    assert len(asked) == 1
+    for _, writer in asked:
+        writer.close()
+    silent.close()
