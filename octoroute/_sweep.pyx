@@ -16,13 +16,15 @@ def sweep(relays, long long now):
             if now - (relay.out_ns if relay.writing_paused else relay.last_ns) > relay.idle_ns:
                 relay.on_overdue()
                 continue
+            if relay.writing_paused:
+                relay.last_ns = now            # while nobody reads, the server can't be silent
         elif relay.phase == HEAD or relay.phase == HOLD:
             if now > relay.deadline_ns:
                 relay.on_overdue()
                 continue
         else:
             continue
-        if relay.watch_ns and now - relay.last_ns > relay.watch_ns and not relay.writing_paused:
+        if relay.watch_ns and now - relay.last_ns > relay.watch_ns:
             if now - relay.watched_ns > AGAIN_NS:
                 relay.watched_ns = now
                 relay.on_silence(now - relay.last_ns)

@@ -85,9 +85,21 @@ def test_a_server_that_is_silent_is_told_of_again_and_again() -> None:
     for silence in (1.0, 2.5, 2.7, 3.1, 3.7):
         sweep([relay], relay.last_ns + int(silence * 1e9))
     assert relay.calls == ["silence"] * 3
+
+
+def test_a_server_is_not_silent_while_its_client_does_not_read_nor_just_after() -> None:
+    relay = Answer()
+    relay.idle_ns = 60_000_000_000
+    relay.data_received(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    relay.watch_ns = 2_000_000_000
+    now = relay.last_ns
     relay.writing_paused = True
-    sweep([relay], relay.last_ns + 10_000_000_000)
-    assert relay.calls == ["silence"] * 3
+    sweep([relay], now + 10_000_000_000)
+    relay.writing_paused = False
+    sweep([relay], now + 11_000_000_000)
+    assert relay.calls == []
+    sweep([relay], now + 13_000_000_000)
+    assert relay.calls == ["silence"]
 
 
 LEARNT = b'data: {"id":"a","created":%d,"choices":[{"delta":{"content":"%b"}}]}\n\n'
