@@ -25,7 +25,7 @@ cdef extern from *:
         double weight;
         octo_seen seen;
         uint32_t in_flight, others, configured_capacity, learnt_capacity;
-        uint8_t used, healthy, draining, asleep;
+        uint8_t used, healthy, draining, asleep, kind;
     } __attribute__((aligned(64))) octo_slot;
 
     typedef struct {
@@ -84,7 +84,7 @@ cdef extern from *:
         Seen seen
         uint32_t in_flight, configured_capacity, learnt_capacity
         uint32_t others              # that are not ours, when the server was last asked
-        uint8_t used, healthy, draining, asleep
+        uint8_t used, healthy, draining, asleep, kind
     ctypedef struct Table "octo_table":
         pthread_mutex_t mutex
         uint64_t generation
@@ -154,7 +154,7 @@ cdef inline void forget(Fleet *fleet, int32_t slot) noexcept:
         ttft_s=-1.0, kv_use=0.0, failures=0, successes=0, running=0, waiting=0,
     )
     entry.others = 0
-    entry.draining = entry.asleep = 0
+    entry.draining = entry.asleep = entry.kind = 0
     entry.healthy = 1
     set_gate(fleet, slot)
     leave(fleet, slot)

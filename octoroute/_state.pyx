@@ -287,6 +287,13 @@ cdef class FleetState:
         """Whether the server says it sleeps: a request would only hang there. True where that is new."""
         return switch_flag(&self._fleet, &self._at(slot).asleep, asleep)
 
+    def set_kind(self, int32_t slot, uint8_t kind):
+        """Which software the server is, for all workers, by the caller's own numbers; 0: not known."""
+        store8(&self._at(slot).kind, kind)
+
+    def kind(self, int32_t slot):
+        return load8(&self._at(slot).kind)
+
     def set_weight(self, int32_t slot, double weight):
         """Replace the configured weight, for all workers; 0 puts it back."""
         if not (isfinite(weight) and weight >= 0.0):

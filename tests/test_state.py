@@ -78,13 +78,16 @@ def test_a_slot_that_lost_its_last_claim_forgets_its_health_and_capacity() -> No
     assert state.claim(digest(1)) == slot
     state.count_failure(slot, 1)
     state.set_draining(slot, True)
+    state.set_kind(slot, 3)
     state.set_capacity(slot, configured=1)
     state.release_slot(slot)
     assert not state.healthy(slot)
+    assert state.kind(slot) == 3
     state.release_slot(slot)
     assert state.claim(digest(1)) == slot
     assert state.healthy(slot)
     assert not state.draining(slot)
+    assert state.kind(slot) == 0
     assert state.capacity(slot) == 0
 
 

@@ -1,7 +1,8 @@
 """Which software a model server is, where the config leaves it open (`kind = "auto"`).
 
 Told by the list of models, which every server has and every probe asks for: llama.cpp, vLLM, SGLang and
-Ollama each sign theirs. What was learnt of a server stands in its pool, `Pool.kind`, for this process.
+Ollama each sign theirs. What was learnt of a server stands in its pool, `Pool.kind`, for this process, and in
+the shared state, since only one worker probes.
 """
 
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ AUTO: Final = "auto"
 # `owned_by` of a list's models; Ollama's says "library".
 OWNERS: Final = {"llamacpp": "llama_cpp", "vllm": "vllm", "sglang": "sglang", "library": "ollama"}
 ASK_SECONDS: Final = 2.0
+# By their numbers in the shared state.
+KINDS: Final = ("", *OWNERS.values())
 
 
 def told_kind(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
@@ -38,6 +41,18 @@ def known_kind(endpoint: Endpoint, site: Site) -> str:
     return endpoint.spec.kind if endpoint.spec.kind != AUTO else site.pool.kind
 
 
+def note_kind(endpoint: Endpoint, site: Site, kind: str) -> None:
+    """A server has told this worker what it is."""
+    site.pool.kind = kind
+    endpoint.state.set_kind(endpoint.slot, KINDS.index(kind))
+
+
+def hear_kind(endpoint: Endpoint, site: Site) -> None:
+    """What it has told another worker is known here too."""
+    if kind := KINDS[endpoint.state.kind(endpoint.slot)]:
+        site.pool.kind = kind
+
+
 async def learn_kind(endpoint: Endpoint, site: Site, active: dict[Connection, Endpoint]) -> str:
     """The same, and asks the server if need be. `active`: the exchanges whose deadlines are looked after."""
     kind = known_kind(endpoint, site)
@@ -46,5 +61,6 @@ async def learn_kind(endpoint: Endpoint, site: Site, active: dict[Connection, En
             answer = await fetch(endpoint, site, active, site.writer.get("/models"), ASK_SECONDS)
         except UpstreamFailed:
             return ""
-        kind = site.pool.kind = told_kind(answer.head.headers, answer.body)
+        kind = told_kind(answer.head.headers, answer.body)
+        note_kind(endpoint, site, kind)
     return kind

@@ -22,7 +22,7 @@ from octoroute.balance.pace import Intervals, Pace
 from octoroute.errors import UpstreamFailed
 from octoroute.snapshot import Snapshot
 from octoroute.upstream.connection import Connection, Verdict
-from octoroute.upstream.kind import told_kind
+from octoroute.upstream.kind import note_kind, told_kind
 from octoroute.upstream.site import Site
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Prober:
             if verdict is Verdict.WHOLE:
                 body = connection.held_payload()
                 if path == "/models" and connection.head.status == 200:
-                    site.pool.kind = told_kind(connection.head.headers, body)
+                    note_kind(endpoint, site, told_kind(connection.head.headers, body))
                 return judge(connection.head.status, body), False
             if verdict is Verdict.STREAMED:
                 return "" if connection.head.status == 200 else f"status {connection.head.status}", False

@@ -8,12 +8,14 @@ with their request.
 """
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from octoroute.balance.endpoint import Endpoint, EndpointSpec
 from octoroute.snapshot import Snapshot
+from octoroute.upstream.kind import AUTO, hear_kind
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
@@ -57,6 +59,12 @@ class Sites(_Sites):
                 pool.close()
         self._pools = pools
         self.update(sites)
+
+    def hear_kinds(self, endpoints: Iterable[Endpoint]) -> None:
+        """Learns from other workers which software they are. To be called about once a second."""
+        for endpoint in endpoints:
+            if endpoint.spec.kind == AUTO:
+                hear_kind(endpoint, self[endpoint])
 
     def expire(self) -> None:
         """Closes what has been idle for too long. To be called about once a second."""

@@ -146,7 +146,7 @@ async def test_a_llama_cpp_gets_no_more_requests_than_it_has_slots_and_the_rest_
     await until(told)
     asking = [asyncio.create_task(converse(one.port)) for _ in range(5)]
     await until(waits)
-    assert len(server.completions) == 2
+    await server.wait_for(lambda: len(server.completions) == 2)
     for task in asking:
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)

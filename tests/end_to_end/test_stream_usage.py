@@ -9,6 +9,7 @@ from octoroute.demo import SimulatedServer
 from octoroute.demo.wire import CLOSE, head
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.processes import worker_of
 from tests.end_to_end.test_observability import scrape_until
 from tests.end_to_end.wire_client import Reply, WireClient
 
@@ -99,6 +100,19 @@ async def test_a_server_that_says_it_is_vllm_is_asked(serve: StartServer, gatewa
     await scrape_until(one.port, lambda _: len(server.requests) > 1)
     assert b"usage" not in (await stream(one.port)).body
     assert OPTION in asked(server)[0]
+
+
+async def test_what_one_worker_has_learnt_of_a_server_all_go_by(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm", "qwen")
+    one = await gateway(fleet_config([server], server={"workers": 2}))
+    learnt: set[str] = set()
+    # Only one of them probes; the other hears of it within a second.
+    while len(learnt) < 2:
+        reply = await stream(one.port)
+        if OPTION in asked(server)[-1]:
+            learnt.add(worker_of(reply))
 
 
 async def test_a_server_that_refuses_the_option_answers_all_the_same_and_is_not_asked_again(
