@@ -26,6 +26,7 @@ from octoroute.observe.recent import Recent, Wanted
 from octoroute.observe.record import Recorder
 from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import FORMATS, enabled
+from octoroute.observe.sources import SourceBoard
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
 from octoroute.sharing.limits import SharedLimits
@@ -70,6 +71,7 @@ class Shared:
         self.limits = LimitTable(workers=workers + spare)
         self.board = WaitingBoard(workers + spare)
         self.outage = Outage(workers + spare)
+        self.sources = SourceBoard()
         self.registry = Registry(
             workers + spare,
             self._in_flight,
@@ -77,6 +79,7 @@ class Shared:
             self._loads,
             self._waiting,
             lambda: self.outage.away,
+            self.sources.read,
         )
         # Of this process; set by its gateway.
         self.snapshot: Snapshot | None = None

@@ -135,7 +135,7 @@ export function showSources({ discovery }) {
     const failing = one.failing !== null;
     put(cells[0], one.source === "dns" ? "DNS" : "Kubernetes");
     put(cells[1], one.tier);
-    put(cells[2], count(one.endpoints), one.endpoints ? "" : "bad");
+    put(cells[2], count(one.servers), one.servers ? "" : "bad");
     cells[3].replaceChildren(
       make("span", failing ? one.failing.replaceAll("_", " ") : "up to date", `state ${failing ? "bad" : "good"}`),
     );

@@ -24,7 +24,11 @@ NO_WEIGHT: Final = 0.5
 
 
 class LookupFailed(Exception):
-    """A lookup without an answer to use; says why."""
+    """A lookup without an answer to use; says why, and `reason` does in a word."""
+
+    def __init__(self, reason: str, trouble: str) -> None:
+        super().__init__(trouble)
+        self.reason = reason
 
 
 async def follow(source: DnsSource, teller: Teller) -> NoReturn:
@@ -35,7 +39,7 @@ async def follow(source: DnsSource, teller: Teller) -> NoReturn:
         try:
             addresses, ttl_s = await look_up(resolver, source)
         except LookupFailed as error:
-            await teller.lost(str(error))
+            await teller.lost(error.reason, str(error))
             pause = source.refresh_min_seconds * 2.0 ** min(failures, 16)
             failures += 1
         else:
@@ -90,7 +94,7 @@ async def _services(resolver: dns.asyncresolver.Resolver, name: str) -> tuple[li
     # A target that is the root says that there is no such service here.
     records = [record for record in answer if isinstance(record, SRV) and record.target != dns.name.root]
     if not records:
-        raise LookupFailed(f"{name} has no SRV record with a target")
+        raise LookupFailed("no_record", f"{name} has no SRV record with a target")
     ranks = {number: rank for rank, number in enumerate(sorted({record.priority for record in records}))}
     heaviest = max(record.weight for record in records)
     gate = asyncio.Semaphore(MAX_CONCURRENT)
@@ -120,10 +124,12 @@ async def _ask(resolver: dns.asyncresolver.Resolver, name: str, records: str) ->
     try:
         return await resolver.resolve(name, kind, search=True)
     except dns.resolver.NXDOMAIN:
-        raise LookupFailed(f"{name} does not exist") from None
+        raise LookupFailed("not_found", f"{name} does not exist") from None
     except dns.resolver.NoAnswer:
-        raise LookupFailed(f"{name} has no {kind} record") from None
+        raise LookupFailed("no_record", f"{name} has no {kind} record") from None
     except dns.exception.Timeout:
-        raise LookupFailed(f"no name server answered for {name} within {LOOKUP_SECONDS:g} s") from None
+        raise LookupFailed(
+            "timeout", f"no name server answered for {name} within {LOOKUP_SECONDS:g} s"
+        ) from None
     except (dns.exception.DNSException, OSError) as error:
-        raise LookupFailed(f"{name} can't be looked up: {error}") from None
+        raise LookupFailed("lookup_failed", f"{name} can't be looked up: {error}") from None

@@ -41,7 +41,11 @@ class Expired(Exception):
 
 
 class Refused(Exception):
-    """The API server can't be asked, or gave no answer to use; says why."""
+    """The API server can't be asked, or gave no answer to use; says why, and `reason` does in a word."""
+
+    def __init__(self, reason: str, trouble: str) -> None:
+        super().__init__(trouble)
+        self.reason = reason
 
 
 class Dropped(Exception):
@@ -65,14 +69,20 @@ async def follow(source: KubernetesSource, teller: Teller) -> NoReturn:
                                 await _tell(slices, source, teller)
                     except Dropped as error:
                         log.info("%s: the watch was dropped: %s", teller, error)
+                        await teller.watched("dropped")
+                    else:
+                        await teller.watched("in_time")
+                        # It was quiet, perhaps, but it would have told.
+                        await _tell(slices, source, teller)
                     backoff = FIRST_BACKOFF_SECONDS
                     await asyncio.sleep(max(0.0, begun + SHORTEST_WATCH_SECONDS - time.monotonic()))
         except Expired:
             log.info("%s: the version was too old; it is listed anew", teller)
+            await teller.watched("expired")
             # At once, but not in a circle.
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
         except Refused as error:
-            await teller.lost(str(error))
+            await teller.lost(error.reason, str(error))
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
@@ -81,7 +91,7 @@ async def _tell(slices: dict[str, Slice], source: KubernetesSource, teller: Tell
     try:
         await teller.found(servers_in(slices.values(), source))
     except NoPort as error:
-        await teller.lost(str(error))
+        await teller.lost("no_port", str(error))
 
 
 def _apply(event: dict[str, Any], slices: dict[str, Slice]) -> str:
@@ -90,7 +100,8 @@ def _apply(event: dict[str, Any], slices: dict[str, Slice]) -> str:
     if kind == "ERROR":
         if content.get("code") == 410:
             raise Expired
-        raise Refused(f"the watch ended with an error: {content.get('message') or content.get('reason')}")
+        said = content.get("message") or content.get("reason")
+        raise Refused("bad_answer", f"the watch ended with an error: {said}")
     about = content.get("metadata") or {}
     if kind in ("ADDED", "MODIFIED"):
         slices[about.get("name", "")] = content
@@ -115,9 +126,9 @@ class Service:
                 async for data in response.content.iter_any():
                     body += data
                     if len(body) > MAX_ANSWER_BYTES:
-                        raise Refused(f"the list has more than {MAX_ANSWER_BYTES} bytes")
+                        raise Refused("bad_answer", f"the list has more than {MAX_ANSWER_BYTES} bytes")
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise Refused(f"the list broke off: {error or type(error).__name__}") from None
+                raise Refused("unreachable", f"the list broke off: {error or type(error).__name__}") from None
         answer = _json(body)
         slices = {one["metadata"]["name"]: one for one in answer.get("items") or ()}
         return slices, str((answer.get("metadata") or {}).get("resourceVersion") or "")
@@ -139,7 +150,7 @@ class Service:
                         if line.strip():
                             yield _json(line)
                     if len(rest) > MAX_EVENT_BYTES:
-                        raise Refused(f"an event has more than {MAX_EVENT_BYTES} bytes")
+                        raise Refused("bad_answer", f"an event has more than {MAX_EVENT_BYTES} bytes")
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise Dropped(str(error) or type(error).__name__) from None
 
@@ -154,12 +165,14 @@ class Service:
                 **options,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Refused(f"the API server can't be reached: {error or type(error).__name__}") from None
+            trouble = f"the API server can't be reached: {error or type(error).__name__}"
+            raise Refused("unreachable", trouble) from None
         async with response:
             if response.status == 410:
                 raise Expired
             if response.status != 200:
-                raise Refused(self._why(response.status))
+                reason = "forbidden" if response.status in (401, 403) else "bad_answer"
+                raise Refused(reason, self._why(response.status))
             yield response
 
     def _why(self, status: int) -> str:
@@ -187,7 +200,7 @@ async def _connected(source: KubernetesSource) -> AsyncIterator[Service]:
             own = await asyncio.to_thread(_own_namespace)
         api: Any = client.ApiClient(settings)
     except (ConfigException, OSError, ValueError) as error:
-        raise Refused(f"how to reach the cluster can't be told: {error}") from None
+        raise Refused("no_access", f"how to reach the cluster can't be told: {error}") from None
     try:
         yield Service(client.DiscoveryV1Api(api), source.namespace or own or "default", source.service)
     finally:
@@ -207,5 +220,5 @@ def _json(text: bytes | bytearray) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise Refused("the API server's answer is no JSON object")
+        raise Refused("bad_answer", "the API server's answer is no JSON object")
     return value

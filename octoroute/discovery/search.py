@@ -44,12 +44,15 @@ def require_extras(discovery: Discovery, source: str) -> None:
         )
 
 
+Told = Literal["found", "same", "lost", "watched"]
+
+
 class Line(Protocol):
     """What is needed of the line to the supervisor: its Channel."""
 
     def fileno(self) -> int: ...
 
-    def send(self, kind: Literal["found", "lost"], **fields: Any) -> bool:
+    def send(self, kind: Told, **fields: Any) -> bool:
         """False where it can't be sent now."""
         ...
 
@@ -83,13 +86,13 @@ async def _follow(source: Source, teller: "Teller") -> None:
             await follow(source, teller)
         except Exception as error:
             log.exception("looking for servers in %s failed; again in %g s", teller, pause)
-            await teller.lost(f"looking failed: {type(error).__name__}")
+            await teller.lost("crashed", f"looking failed: {type(error).__name__}")
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_BACKOFF_SECONDS)
 
 
 class Teller:
-    """Tells the supervisor of one source. What was told last is not told again."""
+    """Tells the supervisor of one source. Servers that were told last are not told again."""
 
     def __init__(self, line: Line, place: Place) -> None:
         self.place = place
@@ -104,16 +107,21 @@ class Teller:
         if len(addresses) > MAX_SERVERS:
             log.warning("%s has %d servers; %d of them are used", self, len(addresses), MAX_SERVERS)
         chosen = tuple(sorted(set(addresses))[:MAX_SERVERS])
-        if chosen != self._told:
+        if chosen == self._told:
+            await self._tell("same")
+        else:
             await self._tell("found", addresses=[astuple(address) for address in chosen])
             self._told = chosen
 
-    async def lost(self, trouble: str) -> None:
-        """Nothing can be found out, and why."""
-        if trouble != self._told:
-            await self._tell("lost", trouble=trouble)
-            self._told = trouble
+    async def lost(self, reason: str, trouble: str) -> None:
+        """Nothing can be found out: why, as one of REASONS (observe/sources.py) and in words."""
+        await self._tell("lost", reason=reason, trouble=trouble)
+        self._told = None
 
-    async def _tell(self, kind: Literal["found", "lost"], **fields: Any) -> None:
+    async def watched(self, ended: Literal["in_time", "dropped", "expired"]) -> None:
+        """A watch has ended, and how."""
+        await self._tell("watched", ended=ended)
+
+    async def _tell(self, kind: Told, **fields: Any) -> None:
         while not self._line.send(kind, place=self.place, **fields):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(RETELL_SECONDS)

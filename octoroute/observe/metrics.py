@@ -265,6 +265,31 @@ METRICS: Final[tuple[Metric, ...]] = (
         "What the endpoint says of its load: requests running, waiting, share of the KV cache, 1 if asleep.",
         ("tier", "endpoint", "signal"),
     ),
+    # Of sources of servers; without [discovery] in the config there are none.
+    Metric(
+        "octoroute_discovery_servers",
+        "gauge",
+        "Servers of the source that are in use: those found last, until they are given up.",
+        ("source", "tier"),
+    ),
+    Metric(
+        "octoroute_discovery_last_success_timestamp_seconds",
+        "gauge",
+        "When the source last answered, in seconds since 1970; 0 is never.",
+        ("source", "tier"),
+    ),
+    Metric(
+        "octoroute_discovery_failures_total",
+        "counter",
+        "Times that nothing could be found out at the source, by why.",
+        ("source", "tier", "reason"),
+    ),
+    Metric(
+        "octoroute_discovery_watches_total",
+        "counter",
+        "Watches of Kubernetes that ended, by how: in_time, dropped (broke off), expired (listed anew).",
+        ("tier", "ended"),
+    ),
     Metric(
         "octoroute_build_info",
         "gauge",

@@ -24,6 +24,7 @@ from prometheus_client.utils import floatToGoString
 from octoroute import __version__
 from octoroute._counters import Cells, Counter, Histogram
 from octoroute.observe.metrics import METRICS, OVERFLOW, Metric
+from octoroute.observe.sources import Source
 
 CAPACITY: Final = 16384  # cells of a worker: about 4,000 endpoints with all their outcomes
 LABEL_CHARACTERS: Final = 80  # of one value; with them any label set of METRICS fits into a key
@@ -31,14 +32,15 @@ LABEL_CHARACTERS: Final = 80  # of one value; with them any label set of METRICS
 InFlight = Callable[[], Iterable[tuple[str, int]]]
 EndpointsUp = Callable[[], Iterable[tuple[str, str, bool]]]
 Loads = Callable[[], Iterable[tuple[str, str, str, float]]]
+Sources = Callable[[], Iterable[Source]]
 
 
 class Registry:
     """All metrics of one gateway, shared by its workers.
 
     Asked at scrape time: `in_flight` and `waiting` for (tier, requests), `endpoints_up` for (tier, endpoint
-    name, healthy) of each replica, `loads` for (tier, endpoint name, signal, value). Tiers and names
-    may come several times. `away` is for workers without Redis.
+    name, healthy) of each replica, `loads` for (tier, endpoint name, signal, value), `away` for workers
+    without Redis, `sources` for what is known of each. Tiers and names may come several times.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Registry:
         loads: Loads = tuple,
         waiting: InFlight = tuple,
         away: Callable[[], int] = int,
+        sources: Sources = tuple,
         capacity: int = CAPACITY,
     ) -> None:
         self._cells = Cells(capacity, workers)
@@ -58,6 +61,7 @@ class Registry:
         self._loads = loads
         self._waiting = waiting
         self._away = away
+        self._sources = sources
         # Made first and kept: they must have room when nothing else has. Without labels it is the metric
         # itself.
         self._overflow: dict[str, Counter | Histogram] = {}
@@ -131,6 +135,13 @@ class Registry:
         yield self._gauge("octoroute_endpoint_up", _shares(self._endpoints_up()))
         yield self._gauge("octoroute_endpoint_load", _replicas(self._loads()))
         yield self._gauge("octoroute_shared_limits_away", {(): self._away()})
+        servers: dict[tuple[str, ...], float] = {}
+        successes: dict[tuple[str, ...], float] = {}
+        for each in self._sources():
+            servers[each.source, each.tier] = each.servers
+            successes[each.source, each.tier] = each.success_s
+        yield self._gauge("octoroute_discovery_servers", servers)
+        yield self._gauge("octoroute_discovery_last_success_timestamp_seconds", successes)
         yield self._gauge("octoroute_build_info", {(__version__, platform.python_version()): 1.0})
 
     def _handle(self, name: str, kind: str, labels: tuple[str, ...]) -> Counter | Histogram:

@@ -19,6 +19,7 @@ from octoroute.balance.endpoint import Endpoint
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import TIERS
 from octoroute.gateway import Gateway
+from octoroute.observe.sources import Source
 from octoroute.observe.tallies import queue_tallies, tier_tallies
 from octoroute.server.admin import json_response
 from octoroute.server.completions import check_content_type
@@ -59,6 +60,7 @@ async def status(request: web.BaseRequest, path: str, request_id: str, gateway: 
             for tier in TIERS
         },
         "endpoints": _entries(gateway, numbered(gateway.snapshot.endpoints), now),
+        "discovery": [source_entry(source, time.time()) for source in gateway.shared.sources.read()],
     }
     return json_response(orjson.dumps(body), request_id)
 
@@ -154,6 +156,17 @@ def entry(endpoint: Endpoint, replica: int, now: float, software: str = "") -> d
         "last_check_seconds_ago": _ago(seen["last_check"], now),
         "ttft_ms": round(seen["ttft_s"] * 1e3, 1) if seen["ttft_s"] >= 0.0 else None,
         "load": load,
+    }
+
+
+def source_entry(source: Source, now_s: float) -> dict[str, Any]:
+    """What is told of a source of servers; `failing` is why nothing can be found out, null where it can."""
+    return {
+        "source": source.source,
+        "tier": source.tier,
+        "servers": source.servers,
+        "failing": source.failing or None,
+        "success_seconds_ago": round(max(0.0, now_s - source.success_s), 1) if source.success_s else None,
     }
 
 

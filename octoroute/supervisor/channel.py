@@ -22,7 +22,8 @@ MESSAGE_BYTES: Final = 65536
 # recent requests of all workers; a config is used; these are its own recent requests.
 # What the supervisor says: use this config; tell your recent requests; what came of the reload, of the
 # upgrade, or of the gathering that was asked for; another process serves from here.
-# What the process that looks for servers says: these there are; nothing can be found out.
+# What the process that looks for servers says: these there are; they are the same as before; nothing can be
+# found out; a watch of Kubernetes has ended.
 Kind = Literal[
     "ready",
     "retire",
@@ -38,7 +39,9 @@ Kind = Literal[
     "gathered",
     "hand_over",
     "found",
+    "same",
     "lost",
+    "watched",
 ]
 
 

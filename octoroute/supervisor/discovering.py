@@ -16,6 +16,8 @@ from octoroute.config.found import Address, Found, Place
 from octoroute.config.sources import Discovery
 from octoroute.discovery.known import Known
 from octoroute.discovery.search import search
+from octoroute.observe.registry import Registry
+from octoroute.observe.sources import SourceBoard
 from octoroute.supervisor.channel import Channel, Message
 from octoroute.supervisor.forking import fork
 
@@ -31,11 +33,20 @@ NOBODY_LOOKS: Final = "the process that looks for servers ended"
 class Discovering:
     """`follow` says what the sources are; nothing runs where there are none."""
 
-    def __init__(self, selector: selectors.BaseSelector, let_go: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        let_go: Callable[[], None],
+        board: SourceBoard,
+        registry: Registry,
+    ) -> None:
         """`let_go` drops, in the new process, what is the supervisor's."""
         self.pid = 0
         self._selector = selector
         self._let_go = let_go
+        self._board = board
+        self._failures = registry.bound("octoroute_discovery_failures_total")
+        self._watches = registry.bound("octoroute_discovery_watches_total")
         self._known = Known()
         self._discovery = Discovery()
         self._channel: Channel | None = None
@@ -65,6 +76,7 @@ class Discovering:
         self._discovery = discovery
         before = self._known.found
         self._known.follow({(kind, tier): source.keep_seconds for kind, tier, source in discovery.sources()})
+        self._board.follow(list(self._known.found))
         # A source that is left out and comes back later must not find what it had.
         self._changed |= before.keys() != self._known.found.keys()
         if first:
@@ -79,6 +91,7 @@ class Discovering:
             self._start(now)
         for place in self._known.expire(now):
             log.error("%s: its last servers are given up", _name(place))
+            self._board.note_servers(place, 0)
             self._changed = True
 
     def take_changes(self) -> Found | None:
@@ -125,7 +138,7 @@ class Discovering:
         self._due = now + pause
         log.error("%s with status %d; another one starts in %g s", NOBODY_LOOKS, code, pause)
         for kind, tier, _ in self._discovery.sources():
-            self._note_lost((kind, tier), NOBODY_LOOKS)
+            self._note_lost((kind, tier), "crashed", NOBODY_LOOKS)
 
     def close(self) -> None:
         """Drops the line to the process, where it is a copy."""
@@ -157,16 +170,24 @@ class Discovering:
 
     def _hear(self, message: Message) -> None:
         kind, tier = message.fields["place"]
+        place: Place = (kind, tier)
+        if message.kind in ("found", "same"):
+            self._board.note_success(place, time.time())
         if message.kind == "found":
             addresses = tuple(Address(*parts) for parts in message.fields["addresses"])
-            changed, recovered = self._known.note_found((kind, tier), addresses)
+            changed, recovered = self._known.note_found(place, addresses)
             self._changed |= changed
+            self._board.note_servers(place, len(addresses))
             if recovered:
-                log.info("%s: it can be looked at again; servers: %d", _name((kind, tier)), len(addresses))
+                log.info("%s: it can be looked at again; servers: %d", _name(place), len(addresses))
         elif message.kind == "lost":
-            self._note_lost((kind, tier), message.fields["trouble"])
+            self._note_lost(place, message.fields["reason"], message.fields["trouble"])
+        elif message.kind == "watched":
+            self._watches[tier, message.fields["ended"]].inc()
 
-    def _note_lost(self, place: Place, trouble: str) -> None:
+    def _note_lost(self, place: Place, reason: str, trouble: str) -> None:
+        self._failures[(*place, reason)].inc()
+        self._board.note_failure(place, reason)
         kept = self._known.note_lost(place, trouble, time.monotonic())
         if kept is not None:
             count = len(self._known.found.get(place, ()))

@@ -111,7 +111,9 @@ class Supervisor:
         # What is called when there is something to read.
         self.selector = selectors.DefaultSelector()
         self.upgrades = Upgrades(self.selector)
-        self.discovering = Discovering(self.selector, lambda: self._let_go(None))
+        self.discovering = Discovering(
+            self.selector, lambda: self._let_go(None), self.shared.sources, self.shared.registry
+        )
         self.predecessor = predecessor
         self.pending: set[int] = set()
         self.code: int | None = None  # of the exit, once that is decided

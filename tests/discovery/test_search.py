@@ -36,6 +36,13 @@ def addresses(channel: Channel) -> list[list[object]]:
     return list(message.fields["addresses"])
 
 
+def told(channel: Channel) -> tuple[str, dict[str, object]]:
+    message = channel.receive()
+    assert message is not None
+    assert message.fields.pop("place") == ["dns", "fast"]
+    return message.kind, message.fields
+
+
 async def test_only_news_are_told_in_a_fixed_order_and_no_more_than_can_be_used() -> None:
     ours, theirs = Channel.pair()
     teller = Teller(theirs, ("dns", "fast"))
@@ -43,11 +50,13 @@ async def test_only_news_are_told_in_a_fixed_order_and_no_more_than_can_be_used(
     for found in ([one, two], [two, one, one]):
         await teller.found(found)
     assert addresses(ours) == [["10.0.0.1", 1, "", 1.0, 0], ["10.0.0.2", 1, "", 1.0, 0]]
-    for _ in range(2):
-        await teller.lost("no answer")
-    message = ours.receive()
-    assert message is not None
-    assert (message.kind, message.fields["trouble"]) == ("lost", "no answer")
+    assert told(ours) == ("same", {})
+    await teller.lost("timeout", "no answer")
+    assert told(ours) == ("lost", {"reason": "timeout", "trouble": "no answer"})
+    await teller.found([one, two])
+    assert len(addresses(ours)) == 2
+    await teller.watched("dropped")
+    assert told(ours) == ("watched", {"ended": "dropped"})
     await teller.found([Address("10.0.0.1", port) for port in range(1, MAX_SERVERS + 9)])
     assert len(addresses(ours)) == MAX_SERVERS
     with pytest.raises(BlockingIOError):

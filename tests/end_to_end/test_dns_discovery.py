@@ -15,6 +15,7 @@ from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import fleet_config
 from tests.end_to_end.name_server import NameServer
 from tests.end_to_end.processes import Held, Stream, reload, until, workers
+from tests.end_to_end.test_observability import scrape
 from tests.end_to_end.wire_client import converse, fetch
 
 NAME = "_http._tcp.llama.test"
@@ -110,9 +111,19 @@ async def test_an_empty_tier_is_a_503_and_its_model_is_known(
         assert int(reply.headers["retry-after"]) > 0
     listed = {entry["id"] for entry in (await fetch(one.port, "/v1/models")).json["data"]}
     assert "found" in listed
+    [source] = (await fetch(one.port, "/admin/status")).json["discovery"]
+    assert (source["servers"], source["failing"], source["success_seconds_ago"]) == (0, "not_found", None)
     publish(names, await serve("vllm", "found"))
     await come_to(one.port, 1)
     assert (await converse(one.port, model="found")).status == 200
+    [source] = (await fetch(one.port, "/admin/status")).json["discovery"]
+    assert (source["source"], source["tier"]) == ("dns", "fast")
+    assert (source["servers"], source["failing"]) == (1, None)
+    assert source["success_seconds_ago"] >= 0
+    counts = await scrape(one.port)
+    assert counts["octoroute_discovery_failures_total{reason=not_found,source=dns,tier=fast}"] > 0
+    assert counts["octoroute_discovery_servers{source=dns,tier=fast}"] == 1
+    assert counts["octoroute_discovery_last_success_timestamp_seconds{source=dns,tier=fast}"] > 1.7e9
 
 
 async def test_the_process_that_looks_is_started_again_when_it_dies(

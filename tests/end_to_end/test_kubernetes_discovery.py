@@ -12,6 +12,7 @@ from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, fleet_config
 from tests.end_to_end.kube_api import KubeApi, pod
 from tests.end_to_end.processes import reload, until
+from tests.end_to_end.test_observability import scrape
 from tests.end_to_end.wire_client import converse, fetch
 
 
@@ -87,6 +88,9 @@ async def test_a_watch_goes_on_from_where_the_last_one_was_however_that_ended(
     await come_to(one, 4)
     assert api.watches[1:] == [after_event, after_bookmark + 1]
     assert api.lists == 1
+    counts = await scrape(one.port)
+    for ended in ("in_time", "dropped"):
+        assert counts[f"octoroute_discovery_watches_total{{ended={ended},tier=fast}}"] == 1
 
 
 @pytest.mark.parametrize("told", ["event", "status"])

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from octoroute import __version__
 from octoroute.observe.metrics import METRICS, OVERFLOW
 from octoroute.observe.registry import Registry
+from octoroute.observe.sources import Source
 
 # From Python 3.12 on a fork beside threads (pytest-xdist has some) warns; these children only count and end.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -33,6 +34,7 @@ def registry(workers: int = 2, capacity: int = 2048) -> Registry:
             *(("fast", "qwen", "running", 3.0), ("fast", "qwen", "kv_use", 0.25)),
         ],
         waiting=lambda: [("fast", 4), ("deep", 0)],
+        sources=lambda: [Source("dns", "fast", 3, 1795428000.5, "")],
         capacity=capacity,
     )
 
