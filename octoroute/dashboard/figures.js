@@ -109,7 +109,7 @@ export function count(value) {
 }
 
 export function percent(share) {
-  return `${Math.round(share * 100)} %`;
+  return `${Math.round(share * 100)}\u00a0%`;
 }
 
 /** 12:04:07 in the reader's own time. */

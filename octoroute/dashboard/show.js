@@ -71,9 +71,9 @@ function state(endpoint) {
 function load(endpoint) {
   if (!endpoint.load) return NONE;
   const { running, waiting, kv_use, seconds_ago } = endpoint.load;
-  const parts = [`${running} run`];
-  if (waiting) parts.push(`${waiting} wait`);
-  if (kv_use) parts.push(`KV ${percent(kv_use)}`);
+  const parts = [`${running}\u00a0run`];
+  if (waiting) parts.push(`${waiting}\u00a0wait`);
+  if (kv_use) parts.push(`KV\u00a0${percent(kv_use)}`);
   return parts.join(" · ") + (seconds_ago > 15 ? ` (${span(seconds_ago)} ago)` : "");
 }
 
@@ -100,7 +100,7 @@ export function showEndpoints({ endpoints }, steering) {
     row.classList.toggle("first", endpoint.tier !== tier);
     tier = endpoint.tier;
     const [of, name, more] = cells[0].children;
-    put(of, `${endpoint.tier} `);
+    put(of, endpoint.tier);
     put(name, endpoint.name);
     const other = endpoint.model !== endpoint.name ? ` as ${endpoint.model}` : "";
     put(more, (endpoint.replicas > 1 ? ` #${endpoint.replica}` : "") + other);
@@ -144,18 +144,28 @@ export function showSources({ discovery }) {
   });
 }
 
-/** Where a limit is, "used / limit"; a limit of 0 is none. */
-function used(amount, limit) {
-  return count(amount) + (limit ? ` / ${count(limit)}` : "");
+/** "used / limit". A limit of 0 is none, and what has none is not counted, perhaps. */
+function showUse(cell, used, limit) {
+  put(cell, limit ? `${count(used)} / ${count(limit)}` : count(used), limit && used >= limit ? "warn" : "");
 }
 
-export function showTenants({ tenants }) {
+function sharing(limits) {
+  if (!limits) return ["", ""];
+  const { redis, gateways, workers_away: away } = limits;
+  if (redis === "up" && !away) return [gateways === 1 ? "" : `limits hold over ${gateways} gateways`, ""];
+  if (redis === "connecting") return ["Redis is not reached yet: each gateway holds keys to its share", "warn"];
+  return ["Redis is away: each gateway holds keys to its share", "warn"];
+}
+
+export function showTenants({ tenants, shared_limits }) {
   by("tenants-section").hidden = !tenants?.length;
+  put(by("sharing"), ...sharing(shared_limits));
   rows(by("tenants"), tenants ?? [], ({ name }) => name, null, (cells, one) => {
     put(cells[0], one.name);
-    put(cells[1], used(one.in_flight, one.max_in_flight));
-    put(cells[2], used(one.requests, one.requests_per_minute));
-    put(cells[3], used(one.tokens, one.tokens_per_minute));
+    showUse(cells[1], one.in_flight, one.max_in_flight);
+    showUse(cells[2], one.requests, one.requests_per_minute);
+    showUse(cells[3], one.tokens, one.tokens_per_minute);
+    put(cells[4], one.admin ? `${one.tiers.join(", ")}; admin` : one.tiers.join(", "));
   });
 }
 
@@ -192,5 +202,7 @@ export function showRecent({ requests, workers }, filtered) {
     put(cells[9], count(one.attempts) + (one.resumed ? `, resumed` : ""));
     put(cells[10], one.tenant || NONE);
     put(cells[11], one.request_id);
+    // What does not fit is cut.
+    for (const at of [3, 4, 5, 10, 11]) cells[at].title = cells[at].textContent;
   });
 }

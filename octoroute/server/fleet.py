@@ -126,7 +126,7 @@ def _entries(gateway: Gateway, endpoints: Iterable[tuple[Endpoint, int]], now: f
 def entry(endpoint: Endpoint, replica: int, now: float, software: str = "") -> dict[str, Any]:
     """What is told of an endpoint. Null is "never" or "not known"; a capacity of 0 is "no limit".
 
-    `software` is which kind of server it is, as configured or as this worker has learnt.
+    `software` is which kind of server it is, as configured or as learnt.
     """
     spec, seen = endpoint.spec, endpoint.seen
     load = None

@@ -149,7 +149,7 @@ async def test_an_endpoint_is_drained_put_back_and_weighed_by_keyboard(
 async def test_it_asks_for_an_admins_key_and_keeps_it_in_the_tab(
     page: Page, serve: StartServer, gateway: StartGateway
 ) -> None:
-    one = await gateway(keyed_config([await serve()], {"name": "team-a"}))
+    one = await gateway(keyed_config([await serve()], {"name": "team-a", "requests_per_minute": 700}))
     assert (await converse_as(one.port, "sk-team-a")).status == 200
     await page.open(f"{one.url}/dashboard")
     await page.until("document.activeElement.id === 'key-text'")
@@ -163,6 +163,7 @@ async def test_it_asks_for_an_admins_key_and_keeps_it_in_the_tab(
     await page.write(ADMIN)
     await page.press("Enter", "\r")
     await page.until(row("recent", "team-a"))
+    await page.until(row("tenants", "team-a", "1 / 700", "fast, balanced, deep"))
     assert await page.run("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
     assert not await page.run(f"document.documentElement.outerHTML.includes({ADMIN!r})")
     await page.open(f"{one.url}/dashboard")
@@ -208,15 +209,23 @@ async def test_a_hidden_tab_asks_nothing(page: Page, serve: StartServer, gateway
 
 
 @BROWSER
-@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
 async def test_nothing_is_wider_than_the_screen(
-    width: int, page: Page, serve: StartServer, gateway: StartGateway
+    page: Page, serve: StartServer, gateway: StartGateway
 ) -> None:
-    servers = [await serve("vllm", f"{'long-' * 8}{at}") for at in range(2)]
-    one = await gateway(fleet_config(servers))
-    await converse(one.port, model="auto")
-    await page.size(width, 800)
+    name = f"org/{'long-' * 12}name"
+    server = await serve("vllm", "short")
+    fast = [endpoint(server, name=name, model="short", max_in_flight=999_999, priority=at) for at in (1, 200)]
+    one = await gateway(keyed_config(fast, {"name": f"team-{'long-' * 12}"}))
+    reply = await converse_as(one.port, f"sk-team-{'long-' * 12}", model="auto")
+    assert reply.status == 200
+    assert (await converse_as(one.port, ADMIN, model="m" * 200)).status == 400
     await page.open(f"{one.url}/dashboard")
+    await page.until("document.activeElement.id === 'key-text'")
+    await page.write(ADMIN)
+    await page.press("Enter", "\r")
     await page.until(row("recent", "rule:casual_chat"))
-    assert await page.run("document.documentElement.scrollWidth") <= width
-    assert page.errors == []
+    for width in (360, 600, 900, 1000, 1100, 1280, 1500):
+        await page.size(width, 800)
+        # The screen of a phone grows with what does not fit on it.
+        assert await page.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    await page.run("sessionStorage.clear()")
