@@ -31,6 +31,8 @@ class Gathering:
 
     def __init__(self) -> None:
         self._rounds: dict[int, Round] = {}
+        # They owe an answer, and are not asked again before: what they don't read would fill their line.
+        self._silent: set[Worker] = set()
         self._last = 0
 
     @property
@@ -43,6 +45,7 @@ class Gathering:
         if message.kind == "ask_recent":
             self._begin(worker, message.fields["ask"], message.fields["wanted"], workers)
             return
+        self._silent.discard(worker)
         number = message.fields["round"]
         one = self._rounds.get(number)
         if one is not None and worker in one.waiting:
@@ -52,6 +55,7 @@ class Gathering:
 
     def gone(self, worker: Worker) -> None:
         """A worker has ended: nobody waits for it, nor answers it."""
+        self._silent.discard(worker)
         for number, one in list(self._rounds.items()):
             if one.asker is worker:
                 del self._rounds[number]
@@ -63,6 +67,7 @@ class Gathering:
         """Gives up waiting for who has not answered."""
         for number, one in list(self._rounds.items()):
             if now >= one.deadline:
+                self._silent.update(one.waiting)
                 one.waiting.clear()
                 self._finish_if_done(number)
 
@@ -71,6 +76,8 @@ class Gathering:
         one = self._rounds[self._last] = Round(asker, ask, time.monotonic() + ANSWER_SECONDS, [])
         for worker in workers:
             one.asked += 1
+            if worker in self._silent:
+                continue
             if worker.channel.send("tell_recent", round=self._last, wanted=wanted):
                 one.waiting.append(worker)
         self._finish_if_done(self._last)

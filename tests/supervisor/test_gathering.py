@@ -80,8 +80,15 @@ def test_who_does_not_answer_in_time_is_left_out_and_who_answers_too_late_is_not
     assert workers[0].hears_nothing()
     gathering.look_after(time.monotonic() + ANSWER_SECONDS)
     assert workers[0].heard().fields["outcome"] == {"parts": [[[1.0, "a"]]], "asked": 2}
+    # Before it has answered, it is not asked again: its line would fill.
+    gathering.hear(workers[0], Message("ask_recent", {"ask": 8, "wanted": WANTED}), workers)
+    again = workers[0].heard().fields["round"]
+    assert workers[1].hears_nothing()
+    gathering.hear(workers[0], answer(again, "a"), workers)
+    assert workers[0].heard().fields["outcome"] == {"parts": [[[1.0, "a"]]], "asked": 2}
     gathering.hear(workers[1], answer(number, "b"), workers)
     assert workers[0].hears_nothing()
+    assert len(asked(gathering, workers)) == 2
 
 
 def test_nobody_waits_for_a_worker_that_has_ended_nor_answers_it(workers: list[Worker]) -> None:
