@@ -157,7 +157,7 @@ class Gateway:
         self.ask_recent: Callable[[Wanted], Awaitable[dict[str, Any]]] = self._own_recent
         self.housekeeping: list[Callable[[], None]] = [
             self.sites.expire,
-            lambda: self.sites.hear_kinds(self.snapshot.endpoints),
+            self.sites.hear_kinds,
             self._refresh,
             self._count_choices,
             self.forwarder.note_activity,

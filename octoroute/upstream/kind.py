@@ -47,10 +47,13 @@ def note_kind(endpoint: Endpoint, site: Site, kind: str) -> None:
     endpoint.state.set_kind(endpoint.slot, KINDS.index(kind))
 
 
-def hear_kind(endpoint: Endpoint, site: Site) -> None:
-    """What it has told another worker is known here too."""
-    if kind := KINDS[endpoint.state.kind(endpoint.slot)]:
-        site.pool.kind = kind
+def hear_kind(endpoint: Endpoint, site: Site) -> bool:
+    """What it has told another worker is known here too; whether that is news."""
+    kind = KINDS[endpoint.state.kind(endpoint.slot)]
+    if not kind or kind == site.pool.kind:
+        return False
+    site.pool.kind = kind
+    return True
 
 
 async def learn_kind(endpoint: Endpoint, site: Site, active: dict[Connection, Endpoint]) -> str:

@@ -8,8 +8,7 @@ with their request.
 """
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
@@ -22,6 +21,7 @@ from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.site import Site
 from octoroute.upstream.usage_option import UsageOption
 
+MOST_PAUSE: Final = 30  # calls of `hear_kinds`
 # What must be equal for two endpoints to share connections: base URL, tls_verify, tls_server_name,
 # connect_seconds.
 _Address = tuple[str, bool, str, float]
@@ -39,6 +39,10 @@ class Sites(_Sites):
         super().__init__()
         self._outbox = outbox
         self._pools: dict[_Address, Pool] = {}
+        # Of the last snapshot, those of which the config does not say what they are.
+        self._auto: list[tuple[Endpoint, Site]] = []
+        self._quiet = 0
+        self._pause = 1
 
     def furnish(self, snapshot: Snapshot) -> None:
         """Makes the sites of a snapshot's endpoints. Pools of addresses that it does not have are closed."""
@@ -58,13 +62,20 @@ class Sites(_Sites):
             if address not in pools:
                 pool.close()
         self._pools = pools
+        self._auto = [(endpoint, site) for endpoint, site in sites if endpoint.spec.kind == AUTO]
+        self._pause = 1
         self.update(sites)
 
-    def hear_kinds(self, endpoints: Iterable[Endpoint]) -> None:
-        """Learns from other workers which software they are. To be called about once a second."""
-        for endpoint in endpoints:
-            if endpoint.spec.kind == AUTO:
-                hear_kind(endpoint, self[endpoint])
+    def hear_kinds(self) -> None:
+        """Learns from other workers which software servers are. To be called about once a second; where
+        there was no news, it looks less and less often.
+        """
+        self._quiet += 1
+        if self._quiet < self._pause:
+            return
+        self._quiet = 0
+        news = [hear_kind(endpoint, site) for endpoint, site in self._auto]
+        self._pause = 1 if any(news) else min(2 * self._pause, MOST_PAUSE)
 
     def expire(self) -> None:
         """Closes what has been idle for too long. To be called about once a second."""
