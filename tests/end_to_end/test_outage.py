@@ -1,6 +1,7 @@
 """Servers that are away for a moment, all of them or one after the other, as when they are started again."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -58,6 +59,24 @@ async def test_servers_that_stay_away_are_told_honestly_and_found_again(
         server.set_fault(None)
     await until(lambda: "it works again" in one.log)
     assert (await converse(one.port)).status == 200
+
+
+async def test_a_server_that_takes_no_connections_is_passed_over(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    other = await serve("vllm")
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting.connect(full.getsockname())
+        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        config = fleet_config(
+            [endpoint(other, base_url=base_url, priority=2), other], timeouts={"connect_seconds": 0.1}
+        )
+        one = await gateway(config)
+        for stream in (False, True):
+            assert (await converse(one.port, stream=stream)).text == other.text(TEXT)
+        await until(lambda: "connect" in one.log)
 
 
 async def test_a_server_that_is_silent_does_not_hold_up_the_probes_of_others(

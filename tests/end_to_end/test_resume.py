@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from octoroute.demo import CLOSE, Request, SimulatedServer, Step
 from octoroute.demo.answers import count_tokens, prompt_of_messages
-from octoroute.demo.wire import chunk, event
+from octoroute.demo.wire import LAST_CHUNK, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
 from tests.end_to_end.processes import until
@@ -347,3 +347,24 @@ async def test_a_client_that_leaves_ends_the_second_servers_work_too(fleet: Star
         await second.wait_for(lambda: second.engine.processing == 1)
     await second.wait_for(lambda: second.active == 0)
     assert second.completions[-1].left_at is not None
+
+
+async def test_thousands_of_events_in_one_write_are_told_apart_where_they_break(fleet: StartFleet) -> None:
+    one = await fleet("vllm", "vllm")
+    words = [f"{number} " for number in range(3000)]
+
+    def said(words: list[str]) -> bytes:
+        deltas = [{"index": 0, "delta": {"content": word}} for word in words]
+        return SSE_HEAD + b"".join(chunk(event({"choices": [delta]})) for delta in deltas)
+
+    def play(request: Request) -> list[Step]:
+        if not request.json.get("continue_final_message"):
+            return [said(words[:2000]), 0.05, CLOSE]
+        begun = len(request.json["messages"][-1]["content"].split())
+        finish = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        return [said(words[begun:]) + chunk(finish + b"data: [DONE]\n\n") + LAST_CHUNK]
+
+    for server in one.servers:
+        server.script(play)
+    reply = await one.ask(max_tokens=5000)
+    assert (reply.text, reply.events[-1], reply.ended) == ("".join(words), "[DONE]", True)
