@@ -142,6 +142,11 @@ class Hedge:
             return
         self._task = None
         first = self._first
+        if first.flowing or first.promise is None:
+            # It has begun to answer while this one was connected.
+            connection.close()
+            self._drop("lost", "outpaced")
+            return
         self._second = connection
         self._promise, first.promise = first.promise, _End(self._first_ended)
         first.client = _Lane(forwarding.client, self, first, speaks=True)
