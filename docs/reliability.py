@@ -16,7 +16,7 @@ from octoroute.demo.report import bad, heading, line, markdown, total
 PAGE = Path(__file__).parent / "reliability.md"
 BEGIN = "<!-- Made by `make reliability` from here -->\n"
 END = "<!-- to here -->\n"
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 def main() -> int:
