@@ -8,7 +8,8 @@ USERS ?= 50
 
 VENV := .venv
 PY := $(VENV)/bin/python
-CORES := $(wildcard octoroute/*.pyx octoroute/*.pxd)
+TYPED := $(wildcard octoroute/*.pxd octoroute/*/*.pxd)
+CORES := $(wildcard octoroute/*.pyx) $(TYPED) $(wildcard $(TYPED:.pxd=.py))
 STUBTEST := --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist
 STUBTEST += --allowlist tests/stubtest-allowlist.txt
 MODULES := $(patsubst octoroute/%.pyx,octoroute.%,$(wildcard octoroute/*.pyx))
@@ -96,7 +97,7 @@ reliability: $(VENV)/run ## run every fault through a gateway, and write the tab
 
 .PHONY: clean
 clean: ## remove all that was built here (a cached llama.cpp stays)
-	rm -rf $(VENV) build dist octoroute/*.so *.egg-info
+	rm -rf $(VENV) build dist octoroute/*.so octoroute/*/*.so *.egg-info
 
 # Each step leaves a mark in .venv and is done again when what it is made of is newer than the mark. `complete` is looked
 # at in every run, but its time changes only when the venv is made anew.

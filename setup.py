@@ -1,4 +1,6 @@
-"""Compiles the cores (octoroute/*.pyx). One switch: OCTOROUTE_BUILD=release|coverage|sanitize|fuzz."""
+"""Compiles the cores (octoroute/*.pyx) and the modules on the road of every request, whose classes are typed
+in a .pxd beside them. One switch: OCTOROUTE_BUILD=release|coverage|sanitize|fuzz.
+"""
 
 import os
 from pathlib import Path
@@ -47,27 +49,39 @@ if name not in BUILDS:
     raise SystemExit(f"OCTOROUTE_BUILD is {name!r}; allowed: {', '.join(BUILDS)}")
 build = BUILDS[name]
 
-setup(
-    ext_modules=cythonize(
+PACKAGE = Path("octoroute")
+CORES = sorted(PACKAGE.glob("*.pyx"))
+ROAD = sorted(path.with_suffix(".py") for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists())
+
+# A copy of what points into shared memory, or at a transport, can only do harm.
+COMMON = {"language_level": 3, "auto_pickle": False}
+
+
+def extensions(paths, directives):
+    return cythonize(
         [
             Extension(
-                f"octoroute.{path.stem}",
+                ".".join(path.with_suffix("").parts),
                 [path.as_posix(), *(COUNTERS if name == "fuzz" else [])],
                 extra_compile_args=build["compile"],
                 extra_link_args=build["link"],
                 define_macros=build["macros"],
             )
-            for path in sorted(Path("octoroute").glob("*.pyx"))
+            for path in paths
         ],
         # Cython's plugin for coverage looks for the C file beside the extension.
         build_dir=None if name == "coverage" else f"build/cython-{name}",
-        compiler_directives={
-            "language_level": 3,
-            "cdivision": True,
-            "initializedcheck": False,
-            # A copy of what points into shared memory, or at a transport, can only do harm.
-            "auto_pickle": False,
-            **build["directives"],
-        },
-    ),
+        compiler_directives=COMMON | directives,
+    )
+
+
+setup(
+    ext_modules=[
+        *extensions(CORES, {"cdivision": True, "initializedcheck": False, **build["directives"]}),
+        # Python like any other, but for the types in the .pxd, which annotations don't add to.
+        *extensions(
+            ROAD,
+            {"annotation_typing": False, "linetrace": build["directives"].get("linetrace", False)},
+        ),
+    ],
 )

@@ -48,6 +48,14 @@ cdef class Relay(TurningPoints):
     cdef UsageFilter usage                # leaves out what only the gateway asked for; None: nothing is
     cdef bint reframes                    # RECODE begun by the relay itself, in chunks of its own
 
+    cpdef begin(self)
+    cpdef leave_out_usage(self)
+    cpdef pass_on(self, write, bytes prefix)
+    cpdef recode(self, write_payload)
+    cpdef held_payload(self)
+    cpdef finish(self)
+    cpdef rest(self)
+    cpdef spoke(self)
     cdef flow(self, write, int phase)
     cdef void forget_held(self)
     cdef emit(self, bytes data, bint clean, long long now)

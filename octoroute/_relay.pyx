@@ -51,7 +51,7 @@ cdef class Relay(TurningPoints):
         self.phase = IDLE
         self.reusable = True
 
-    def begin(self):
+    cpdef begin(self):
         """A request is about to be written: expect an answer."""
         self.phase = HEAD
         self.head = None
@@ -69,11 +69,11 @@ cdef class Relay(TurningPoints):
         self.reframes = False
         self.gaps.reset()
 
-    def leave_out_usage(self):
+    cpdef leave_out_usage(self):
         """Of this answer, if it is an event stream: events that hold a usage and no choice. After begin()."""
         self.usage = UsageFilter()
 
-    def pass_on(self, write, bytes prefix):
+    cpdef pass_on(self, write, bytes prefix):
         """Verbatim: `prefix` (a head for the client), what was held and all that follows goes to `write`."""
         cdef bytes held = b"".join(self.held)
         cdef Py_ssize_t ready = len(held)
@@ -97,7 +97,7 @@ cdef class Relay(TurningPoints):
             self.delivered.add(held)
         write(prefix + held)
 
-    def recode(self, write_payload):
+    cpdef recode(self, write_payload):
         """Only the payload goes to `write_payload`, in pieces that end where an event ends."""
         cdef bytes payload = self.held_payload()
         self.flow(write_payload, RECODE)
@@ -112,18 +112,18 @@ cdef class Relay(TurningPoints):
         self.phase = SPENT if self.framing.done else phase
         self.gaps.skip(self.framing.chunks - 1)
 
-    def held_payload(self):
+    cpdef held_payload(self):
         """The held bytes without their framing."""
         return unframed(self.held) if self.framing.kind == CHUNKED else b"".join(self.held)
 
-    def finish(self):
+    cpdef finish(self):
         """No more of this answer is wanted; the connection is fit for another if `reusable`, `complete`."""
         self.phase = SPENT
         self.write = None
         self.delivered = None
         self.forget_held()
 
-    def rest(self):
+    cpdef rest(self):
         """Between requests: what comes now was not asked for."""
         self.phase = IDLE
         self.head = None
@@ -144,7 +144,7 @@ cdef class Relay(TurningPoints):
         """Whether the answer flows with the framing that it came in."""
         return self.phase == PASS or self.reframes
 
-    def spoke(self):
+    cpdef spoke(self):
         """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
 

@@ -83,15 +83,7 @@ cdef class RequestHead:
     sane, else None.
     """
 
-    cdef readonly str path
-    cdef readonly str request_id
-    cdef readonly bytes forwarded
-    cdef readonly Py_ssize_t body_at
-    cdef readonly Py_ssize_t length
-    cdef bytes _head
-    cdef bint _has_own          # a header that is the gateway's business
-
-    def get(self, str name):
+    cpdef get(self, str name):
         """The value of a header of any case, None where it is absent. Costs next to nothing where the
         request has no header that is kept from the server.
         """
@@ -124,7 +116,7 @@ cdef bint is_keep_alive(const unsigned char *value, Py_ssize_t length) noexcept:
     return length == 10 and (memcmp(value, b"keep-alive", 10) == 0 or memcmp(value, b"Keep-Alive", 10) == 0)
 
 
-def read_head(bytes data):
+cpdef RequestHead read_head(bytes data):
     """The RequestHead at the start of `data`, None where the request is not ordinary."""
     cdef const unsigned char *p = <const unsigned char *> PyBytes_AS_STRING(data)
     cdef Py_ssize_t n = len(data), at, end, colon, first, last, i
@@ -234,17 +226,13 @@ def read_head(bytes data):
 cdef class Body:
     """A request's body of `length` bytes as it comes in pieces. Each byte is copied once, into its place."""
 
-    cdef readonly Py_ssize_t missing
-    cdef Py_ssize_t length
-    cdef bytes whole
-
     def __init__(self, Py_ssize_t length):
         if length < 0:
             raise ValueError(f"a body can't have {length} bytes")
         self.whole = PyBytes_FromStringAndSize(NULL, length)
         self.length = self.missing = length
 
-    def add(self, bytes data, Py_ssize_t at=0):
+    cpdef Py_ssize_t add(self, bytes data, Py_ssize_t at=0) except -1:
         """Takes what is missing from `data`, behind the first `at` bytes; where in `data` the rest begins."""
         cdef Py_ssize_t count = min(self.missing, len(data) - at)
         cdef char *into
@@ -255,7 +243,7 @@ cdef class Body:
             at += count
         return at
 
-    def take(self):
+    cpdef take(self):
         """The whole body, once nothing is missing. Raises ValueError before, and after."""
         if self.missing or self.whole is None:
             raise ValueError(f"{self.missing} bytes are missing")

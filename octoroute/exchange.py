@@ -5,7 +5,6 @@ Plain data: no I/O, no clock, no logging. A stage reads the value of the stage b
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final, Literal
 
 TIERS: Final = ("fast", "balanced", "deep")
@@ -24,7 +23,7 @@ Strategy = Literal["rule", "llm"]
 WARNING_CHARACTERS: Final = 500  # of the header, all warnings together
 
 
-@dataclass(slots=True)
+@dataclass
 class RequestView:
     """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
 
@@ -48,7 +47,7 @@ class RequestView:
     session: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """Who may answer: a tier, or, where `name` is set, only the endpoints of that name in it."""
 
@@ -65,7 +64,7 @@ class Facts:
     task_type: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """Where a request goes and why.
 
@@ -83,20 +82,23 @@ class Plan:
     facts: Facts | None = None
     warnings: tuple[str, ...] = ()
     lines: bytes = b""
+    _why: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def fall_back(self, target: Target) -> "Plan":
         """This plan with another tier in the place of the one that can't answer."""
         before = f"{self.reason}," if ";fallback:" in self.reason else f"{self.reason};fallback:"
         return replace(self, target=target, reason=before + self.target.tier)
 
-    @cached_property
+    @property
     def why(self) -> bytes:
         """The header lines that tell a client how its request was routed."""
-        return b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n%b" % (
-            self.strategy.encode(),
-            self.reason.encode(),
-            self.notes,
-        )
+        if not self._why:
+            self._why = b"x-octoroute-strategy: %b\r\nx-octoroute-reason: %b\r\n%b" % (
+                self.strategy.encode(),
+                self.reason.encode(),
+                self.notes,
+            )
+        return self._why
 
     @property
     def notes(self) -> bytes:
@@ -111,7 +113,7 @@ def warning_line(warnings: Iterable[str]) -> bytes:
     return b"x-octoroute-warning: %b\r\n" % printable.encode()
 
 
-@dataclass(slots=True)
+@dataclass
 class Outcome:
     """What came of a request. Times are seconds; `ttft_s` and `overhead_s` are negative where there was none.
 

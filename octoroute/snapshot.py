@@ -23,7 +23,7 @@ TRUSTED_INTERVALS = 3
 HOPE_SECONDS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Terms:
     """On what terms the requests of a tier are tried."""
 
@@ -43,7 +43,7 @@ class Terms:
     why_headers: bool  # whether answers say how they came about
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """`groups` has one group per tier and one per endpoint name; they share the endpoints. `fallbacks` has
     what may stand in for a tier, of those tiers that have any.

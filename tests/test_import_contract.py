@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "octoroute"
 CORES = sorted(PACKAGE.rglob("*.pyx"))
-DECLARATIONS = sorted(PACKAGE.rglob("*.pxd"))
+# Of modules in Python, which import-linter judges: a declaration beside one must not see more than it does.
+TYPED = sorted(path for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists())
+DECLARATIONS = sorted(set(PACKAGE.rglob("*.pxd")) - set(TYPED))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted(path for top in ("tests", "benchmarks") for path in (ROOT / top).rglob("*.py"))
 
@@ -59,6 +61,24 @@ def test_a_core_imports_no_python_of_the_package_and_no_logging(path: Path) -> N
         assert name.split(".")[0] != "octoroute" or name in cores, f"{name} is Python"
 
 
+@pytest.mark.parametrize("path", TYPED, ids=_name)
+def test_the_types_of_a_module_come_from_where_it_imports(path: Path) -> None:
+    seen: set[Path] = set()
+    ahead = [path.with_suffix(".py")]
+    while ahead:
+        module = ahead.pop()
+        if module not in seen and module.exists():
+            seen.add(module)
+            for name in _python_imports(ast.parse(module.read_text())):
+                ahead += [
+                    ROOT.joinpath(*part.split(".")).with_suffix(".py")
+                    for part in (name, name.rpartition(".")[0])
+                ]
+    for name in _cython_imports(path.read_text()):
+        python = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        assert python in seen or not python.exists(), f"{path.stem}.py does not import {name}"
+
+
 @pytest.mark.parametrize("path", CORES, ids=_name)
 def test_a_core_has_a_stub_and_is_under_350_lines(path: Path) -> None:
     assert path.with_suffix(".pyi").exists()
@@ -71,7 +91,7 @@ def test_a_module_is_under_400_lines(path: Path) -> None:
 
 
 def test_no_file_is_named_after_a_drawer() -> None:
-    everything = {*CORES, *DECLARATIONS, *MODULES, *TESTS}
+    everything = {*CORES, *DECLARATIONS, *TYPED, *MODULES, *TESTS}
     everything |= {folder for path in everything for folder in path.relative_to(ROOT).parents}
     assert [path for path in everything if path.stem.strip("_") in DRAWERS] == []
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "EndpointSpec", "FleetState", "Lease", "claim_endpoints"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndpointSpec:
     """One endpoint as configured. `model` is what the server is asked for, `max_in_flight` 0 is as learnt."""
 
@@ -58,8 +58,6 @@ def claim_endpoints(specs: Iterable[EndpointSpec], state: FleetState) -> tuple["
 
 class Endpoint:
     """One model server of one tier. Hashed by object; `slot` is what its like in other snapshots share."""
-
-    __slots__ = ("__weakref__", "slot", "spec", "state")
 
     def __init__(self, spec: EndpointSpec, state: FleetState, ordinal: int = 0) -> None:
         self.spec = spec

@@ -32,26 +32,6 @@ class Group:
     `trust_s` seconds.
     """
 
-    __slots__ = (
-        "_choose",
-        "_generation",
-        "_index",
-        "_loads",
-        "_now",
-        "_ramping",
-        "_ring_weights",
-        "_selector",
-        "_slots",
-        "_state",
-        "endpoints",
-        "facts",
-        "label",
-        "policy",
-        "replicated",
-        "slow_start_s",
-        "trust_s",
-    )
-
     def __init__(
         self,
         label: str,
@@ -174,7 +154,8 @@ class Group:
         if self.slow_start_s > 0.0:
             since = [self._state.healthy_since(slot) for slot in self._slots]
             # A pick that finds a recovery has no clock, but it can't be earlier than the recovery.
-            now = max([self._now, *since])
+            moments = [self._now, *since]
+            now = max(moments)
             for index, recovered in enumerate(since):
                 if now < recovered + self.slow_start_s:
                     done = max(0.0, now - recovered) / self.slow_start_s

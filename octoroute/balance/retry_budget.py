@@ -17,8 +17,6 @@ FLOOR_PER_SECOND: Final = 10.0
 class RetryBudget:
     """`requests` counts on with each request; `take` before each retry; `mark` about once a second."""
 
-    __slots__ = ("_marks", "requests", "retries")
-
     def __init__(self) -> None:
         self.requests = 0
         self.retries = 0

@@ -96,7 +96,8 @@ class Recorder:
     def _count(self, plan: Plan | None, outcome: Outcome) -> None:
         ended = ending(outcome.status, outcome.result)
         if plan is None:
-            self._tiers[NO_TIER].durations[ended].observe(outcome.duration_s)
+            outside = self._tiers[NO_TIER]
+            outside.durations[ended].observe(outcome.duration_s)
             return
         name = plan.target.tier
         tier = self._tiers[name]

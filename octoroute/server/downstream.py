@@ -27,19 +27,6 @@ STREAM_HEAD: Final = b"Content-Type: text/event-stream\r\nCache-Control: no-cach
 class Downstream:
     """One request's way back to its client. `why` are header lines that go into the head."""
 
-    __slots__ = (
-        "_chunked",
-        "_http11",
-        "_outbox",
-        "_recoded",
-        "_transport",
-        "_wire",
-        "keep_alive",
-        "request_id",
-        "started",
-        "why",
-    )
-
     def __init__(
         self,
         wire: ClientWire,
@@ -184,8 +171,6 @@ class Downstream:
 
 class MessagesDownstream(Downstream):
     """The way back to a client of /v1/messages, which looks for errors under the event name `error` only."""
-
-    __slots__ = ()
 
     def error_event(self, error: GatewayError, message: str) -> bytes:
         return b"event: error\ndata: %b\n\n" % anthropic_body(error, message)

@@ -27,18 +27,6 @@ MAX_AHEAD_BYTES: Final = 65_536
 class Express:
     """One ordinary request, from its head to the end of its answer."""
 
-    __slots__ = (
-        "_active",
-        "_ahead",
-        "_body",
-        "_client",
-        "_gateway",
-        "_head",
-        "_visit",
-        "_wire",
-        "since",
-    )
-
     def __init__(
         self, wire: ClientWire, head: RequestHead, gateway: Gateway, visit: Visit | None = None
     ) -> None:
@@ -113,7 +101,7 @@ class Express:
         client = self._client
         assert client is not None
         if error is None:
-            self._end(keep=client.keep_alive)
+            self._end(client.keep_alive)
         elif isinstance(error, asyncio.CancelledError):
             self._wire.express = self._active = None
         else:
@@ -136,12 +124,12 @@ class Express:
                 self._gateway.forwarder.outbox.post(wire.transport, (answer,))
             else:
                 wire.transport.write(answer)
-        self._end(keep=keep)
+        self._end(keep)
 
     def _abandon(self) -> None:
         if self._visit is not None:
             self._visit.abandon()
 
-    def _end(self, *, keep: bool) -> None:
+    def _end(self, keep: bool) -> None:
         self._active = None
         self._wire.leave_express(self._ahead, keep=keep)

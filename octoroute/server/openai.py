@@ -59,13 +59,8 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
             chars += len(content)
             blank = not content or content.isspace()
         elif isinstance(content, list):
-            texts = [
-                part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"
-            ]
-            chars += sum(len(text) for text in texts if isinstance(text, str))
-            blank = len(texts) == len(content) and all(
-                not isinstance(text, str) or not text.strip() for text in texts
-            )
+            count, blank = _measure_parts(content)
+            chars += count
         elif content is None:
             blank = True
         else:
@@ -83,6 +78,14 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
             f"the messages hold {chars} characters; at most {max_content_chars} are allowed", param="messages"
         )
     check_numbers(fields)
+
+
+def _measure_parts(content: list[Any]) -> tuple[int, bool]:
+    """How many characters the parts of a message hold, and whether they say nothing."""
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    said = [text for text in texts if isinstance(text, str)]
+    blank = len(texts) == len(content) and not any(text.strip() for text in said)
+    return sum(map(len, said)), blank
 
 
 def check_prompt(fields: dict[str, Any]) -> None:

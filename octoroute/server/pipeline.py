@@ -29,21 +29,6 @@ class ActiveRequest:
     the client left.
     """
 
-    __slots__ = (
-        "_done",
-        "_error",
-        "_forwarding",
-        "_stand_ins",
-        "_task",
-        "_visit",
-        "client",
-        "gateway",
-        "outcome",
-        "plan",
-        "snapshot",
-        "view",
-    )
-
     def __init__(
         self, view: RequestView, client: Client, gateway: Gateway, done: Done, visit: Visit | None = None
     ) -> None:

@@ -21,7 +21,7 @@ MESSAGE_CHARS = 500
 LOOK_CHARS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """`body` is the payload, without framing."""
 

@@ -6,7 +6,6 @@ What came of an exchange is its verdict; what to do about it is decided in forwa
 
 import asyncio
 import time
-from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -115,7 +114,7 @@ class Connection(Relay):
 
     def ask(
         self,
-        request: Sequence[bytes | memoryview],
+        request: tuple[bytes | memoryview, ...],
         client: ClientSide,
         deadline_ns: int,
         idle_ns: int,

@@ -52,37 +52,6 @@ class Forwarding:
     Fills in `outcome`.
     """
 
-    __slots__ = (
-        "_asks_usage",
-        "_connection",
-        "_deadline_ns",
-        "_done",
-        "_doubted",
-        "_lease",
-        "_request",
-        "_runs",
-        "_site",
-        "_stale",
-        "_task",
-        "budget",
-        "client",
-        "facts",
-        "failure",
-        "forwarder",
-        "group",
-        "hedge",
-        "outcome",
-        "plan",
-        "queue",
-        "rescue",
-        "sites",
-        "struck",
-        "terms",
-        "ticket",
-        "tried",
-        "view",
-    )
-
     def __init__(
         self,
         forwarder: Forwarder,
@@ -169,13 +138,12 @@ class Forwarding:
             self._return_lease()
             self._done(error)
             return
-        if over and not self._broke:
+        if over and not self._broken():
             self._done(None)
         else:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    @property
-    def _broke(self) -> bool:
+    def _broken(self) -> bool:
         """Whether a stream broke that may go on elsewhere."""
         return self.rescue is not None and self.rescue.broke
 
@@ -183,7 +151,7 @@ class Forwarding:
         """What is left to do: the attempts, the one that has begun first, and the rest of a broken stream."""
         self._runs = True
         try:
-            while not self._broke:
+            while not self._broken():
                 if self._lease is None:
                     lease = await next_place(self)
                     if lease is None:
@@ -215,7 +183,7 @@ class Forwarding:
         self._doubted = False
         self._asks_usage = view.stream and site.usage.wanted(view)
         try:
-            self._request = site.writer.pieces(view, ask_usage=self._asks_usage)
+            self._request = site.writer.pieces(view, self._asks_usage)
         except BaseException:
             self._return_lease()
             raise

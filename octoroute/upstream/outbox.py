@@ -7,19 +7,16 @@ waits longer than the turn.
 """
 
 import asyncio
-from collections.abc import Sequence
 
 
 class Outbox:
     """One per event loop. What is posted for one transport is written in order."""
 
-    __slots__ = ("_loop", "_waiting")
-
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[tuple[asyncio.Transport, Sequence[bytes | memoryview]]] = []
+        self._waiting: list[tuple[asyncio.Transport, tuple[bytes | memoryview, ...]]] = []
 
-    def post(self, transport: asyncio.Transport, pieces: Sequence[bytes | memoryview]) -> None:
+    def post(self, transport: asyncio.Transport, pieces: tuple[bytes | memoryview, ...]) -> None:
         """Has `pieces` written before the event loop looks for new input again."""
         if not self._waiting:
             if self._loop is None:

@@ -5,7 +5,6 @@ which becomes the server's name of it, and `temperature` and `max_tokens`, which
 request leaves them open.
 """
 
-from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,7 +38,7 @@ class RequestWriter:
             INCLUDE_USAGE,
         )
 
-    def pieces(self, view: RequestView, *, ask_usage: bool = False) -> Sequence[bytes | memoryview]:
+    def pieces(self, view: RequestView, ask_usage: bool = False) -> tuple[bytes | memoryview, ...]:
         """Head and body, ready to be written one after the other. Raises InvalidRequest.
 
         `ask_usage`: the stream is to end with its token counts (usage_option.py).

@@ -7,7 +7,7 @@ from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.usage_option import UsageOption
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Site:
     """Made for one snapshot; the pool outlives it (sites.py)."""
 

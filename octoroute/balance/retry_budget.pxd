@@ -1,0 +1,4 @@
+cdef class RetryBudget:
+    cdef public long long requests
+    cdef public long long retries
+    cdef readonly object _marks

@@ -1,0 +1,22 @@
+from octoroute._request cimport Body, RequestHead
+from octoroute.server.downstream cimport Downstream
+from octoroute.server.pipeline cimport ActiveRequest
+
+
+cdef class Express:
+    cdef object _wire
+    cdef RequestHead _head
+    cdef object _gateway
+    cdef object _visit
+    cdef Body _body
+    cdef bytes _ahead
+    cdef ActiveRequest _active
+    cdef Downstream _client
+    cdef public double since
+
+    cpdef feed(self, bytes data, Py_ssize_t at=*)
+    cdef _begin(self, bytes body)
+    cpdef _done(self, error)
+    cdef _refuse(self, error, str request_id)
+    cdef _abandon(self)
+    cdef _end(self, bint keep)
