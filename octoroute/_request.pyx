@@ -40,6 +40,7 @@ NOT_FORWARDED = frozenset((
 cdef dict MEANINGS = {
     b"content-encoding": STOPS, b"expect": STOPS, b"transfer-encoding": STOPS, b"upgrade": STOPS,
     b"te": STOPS, b"trailer": STOPS, b"http2-settings": STOPS, b"keep-alive": STOPS,
+    b"proxy-connection": STOPS,
     b"host": HOST, b"content-length": CONTENT_LENGTH, b"content-type": CONTENT_TYPE,
     b"connection": CONNECTION, b"x-request-id": REQUEST_ID,
     b"authorization": CREDENTIAL, b"x-api-key": CREDENTIAL, b"api-key": CREDENTIAL,

@@ -10,6 +10,7 @@ cdef class Terms:
     cdef readonly bint resume
     cdef readonly long long resume_bytes
     cdef readonly long long stall_ns
+    cdef readonly double hope_s
     cdef readonly long long retry_after_s
     cdef readonly bint why_headers
 

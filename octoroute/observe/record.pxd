@@ -37,6 +37,3 @@ cdef class Recorder:
 
     cdef _count_failures(self, str tier, Outcome outcome)
     cdef tuple _entry(self, RequestView view, Plan plan, Outcome outcome)
-
-
-cdef str _ended(Outcome outcome)

@@ -1,0 +1,1 @@
+cpdef str ending(int status, str result)
