@@ -13,7 +13,8 @@ cdef enum:
     MAX_TOKENS = 2
     MAX_COMPLETION_TOKENS = 3
     STREAM_OPTIONS = 4
-    NAMES = 5
+    STREAM = 5
+    NAMES = 6
     MOST = 32                 # members of these names; none of them makes sense twice
     LONGEST = 21
 
@@ -26,6 +27,7 @@ NAME[TEMPERATURE], LENGTH[TEMPERATURE] = "temperature", 11
 NAME[MAX_TOKENS], LENGTH[MAX_TOKENS] = "max_tokens", 10
 NAME[MAX_COMPLETION_TOKENS], LENGTH[MAX_COMPLETION_TOKENS] = "max_completion_tokens", 21
 NAME[STREAM_OPTIONS], LENGTH[STREAM_OPTIONS] = "stream_options", 14
+NAME[STREAM], LENGTH[STREAM] = "stream", 6
 
 cdef struct Member:
     int name
@@ -195,7 +197,7 @@ cdef int find_members(const unsigned char *p, Py_ssize_t n, Member *members, Py_
         name = name_of(p + start, end - 1 - start)
         if name < 0 and memchr(p + start, 92, end - start) != NULL:
             name = disguised_name(p + start, end - 1 - start)
-            if name >= 0:
+            if name >= 0 and name != STREAM:
                 raise Unreadable(NAME[name].decode())
         elif name >= 0:
             if count == MOST:
@@ -214,7 +216,8 @@ cdef class Splicer:
     """What one endpoint wants in place of a client's values, as JSON. Built once per endpoint.
 
     `model` always. `temperature` and `max_tokens` where the request leaves them open or `null`, the second
-    not where it has `max_completion_tokens`. `stream_options` only on demand.
+    not where it has `max_completion_tokens`. `stream_options` only on demand, and `stream` where a plain
+    request is made one for a stream.
     """
 
     cdef bytes model
@@ -228,10 +231,12 @@ cdef class Splicer:
         self.max_tokens = max_tokens
         self.stream_options = stream_options
 
-    def splice(self, bytes body, bint fill, bint with_stream_options):
+    def splice(self, bytes body, bint fill, bint with_stream_options, bytes as_stream=b""):
         """The body in pieces, one where it is small; views of the client's bytes where it is large.
 
-        `fill`: whether `temperature` and `max_tokens` are filled in. Raises Unreadable.
+        `fill`: whether `temperature` and `max_tokens` are filled in. `as_stream`: further members, each
+        behind a comma, of the stream that the request is made one for; empty: it is what it is. Raises
+        Unreadable.
         """
         cdef const unsigned char *p = <const unsigned char *> PyBytes_AS_STRING(body)
         cdef Py_ssize_t n = len(body), at = 0, brace
@@ -263,6 +268,8 @@ cdef class Splicer:
                 value = self.max_tokens
             elif name == STREAM_OPTIONS and with_stream_options:
                 value = self.stream_options
+            elif name == STREAM and as_stream:
+                value = b"true"
             else:
                 continue
             pieces.append(source[at:members[i].start])
@@ -274,6 +281,8 @@ cdef class Splicer:
             added += b',"temperature":' + self.temperature
         if with_stream_options and not present[STREAM_OPTIONS]:
             added += b',"stream_options":' + self.stream_options
+        if as_stream:
+            added += as_stream if present[STREAM] else b',"stream":true' + as_stream
         if added and brace < n:
             pieces.append(source[at:brace])
             pieces.append(added)

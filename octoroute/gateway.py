@@ -34,7 +34,8 @@ from octoroute.sharing.line import require_client
 from octoroute.sharing.outage import Outage
 from octoroute.snapshot import Snapshot, compile_snapshot, trusted_s
 from octoroute.upstream.ask import Asker
-from octoroute.upstream.forward import Client, Forwarding
+from octoroute.upstream.client import Client
+from octoroute.upstream.forward import Forwarding
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober

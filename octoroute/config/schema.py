@@ -196,6 +196,11 @@ class Recovery(Section):
         le=1_073_741_824,
         description="Text kept of each stream for that; a longer one can't be resumed.",
     )
+    cancel_plain: bool = Field(
+        default=True,
+        description="Whether plain requests to llama.cpp are sent as streams and their answers put together,"
+        " so that it stops at once when a client leaves.",
+    )
     stall_seconds: float = Field(
         default=0.0,
         ge=0,

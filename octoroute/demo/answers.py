@@ -95,8 +95,8 @@ def text(prompt: str, length: int, *, index: int = 0, seed: int = 0, wide: bool 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A completion request, read as leniently as real servers read it. `continued` is text to go on from;
-    `echoes`: the answer begins with it.
+    """A completion request, read as leniently as real servers read it. `counts`: each token of a stream tells
+    how many there were. `continued` is text to go on from; `echoes`: the answer begins with it.
     """
 
     prompt: str
@@ -108,6 +108,7 @@ class Asked:
     stop: tuple[str, ...]
     ignore_eos: bool
     tool: dict[str, Any] | None
+    counts: bool = False
     continued: str = ""
     echoes: bool = False
 
@@ -150,6 +151,7 @@ def read(fields: dict[str, Any], *, chat: bool, continues: bool) -> Asked:
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         ignore_eos=fields.get("ignore_eos") is True,
         tool=_tool_to_call(fields, messages),
+        counts=fields.get("timings_per_token") is True,
         continued=continued,
         echoes=bool(continued) and fields.get("continue_final_message") is not True,
     )

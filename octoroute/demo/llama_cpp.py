@@ -134,7 +134,11 @@ class LlamaCpp:
                 choices = self._engine.choices(asked)
                 await self._engine.prefill()
                 await self._engine.generate_all(choices)
-            return _json(shapes.plain(asked, choices) | names)
+            body = shapes.plain(asked, choices) | names
+            for choice in body["choices"]:
+                if asked.chat:
+                    choice["message"]["content"] = choice["message"]["content"] or ""
+            return _json(body | {"timings": shapes.timings(asked, body["usage"]["completion_tokens"])})
         events = self._events(asked, names)
         first = await anext(events)  # b"": the slot is there
         assert first == b""
@@ -150,13 +154,16 @@ class LlamaCpp:
             await self._engine.prefill()
             async for index, position, token in self._engine.generate(choices):
                 deltas = shapes.deltas(asked, choices[index], position, token)
-                yield b"".join(event(shapes.chunk(asked, index, delta) | names) for delta in deltas)
+                chunks = [shapes.chunk(asked, index, delta) | names for delta in deltas]
+                if asked.counts:
+                    chunks[-1]["timings"] = shapes.timings(asked, position + 1)
+                yield b"".join(map(event, chunks))
         ends = [shapes.finish(asked, index, one.finish_reason) | names for index, one in enumerate(choices)]
         if asked.include_usage and asked.chat:
             ends.append(shapes.usage_chunk(asked, choices) | names)
         elif asked.include_usage:
             ends[-1]["usage"] = shapes.usage(asked, choices)
-        ends[-1]["timings"] = shapes.timings(asked, choices)
+        ends[-1]["timings"] = shapes.timings(asked, shapes.usage(asked, choices)["completion_tokens"])
         yield b"".join(event(end) for end in ends)
         yield DONE
 

@@ -60,9 +60,8 @@ def usage(asked: Asked, choices: list[Choice]) -> dict[str, int]:
     }
 
 
-def timings(asked: Asked, choices: list[Choice]) -> dict[str, int]:
+def timings(asked: Asked, predicted: int) -> dict[str, int]:
     """What llama.cpp adds to the last chunk, as far as it does not depend on time. Nothing is ever cached."""
-    predicted = sum(len(one.tokens) for one in choices)
     return {"cache_n": 0, "prompt_n": asked.prompt_tokens, "predicted_n": predicted}
 
 

@@ -15,7 +15,8 @@ from octoroute.exchange import Outcome, Plan, RequestView, Target
 from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
 from octoroute.routing.question import Question
-from octoroute.upstream.forward import Client, Forwarding
+from octoroute.upstream.client import Client
+from octoroute.upstream.forward import Forwarding
 
 # For the log only: nobody is left to be told. nginx's number for it.
 CLIENT_GONE: Final = 499

@@ -32,6 +32,7 @@ cdef class Forwarding:
     cdef object _done
     cdef public object _lease
     cdef public Connection _connection
+    cdef object _gathering
     cdef public bint _stale
     cdef public bint _doubted
     cdef public bint _asks_usage
@@ -55,6 +56,7 @@ cdef class Forwarding:
     @cython.locals(site=Site)
     cpdef _watch(self, Connection connection)
 
+    cdef bint _ask_as_it_came(self, Connection connection) except -1
     cdef bint _ended(self, verdict) except -1
     cpdef _leave(self, Connection connection)
     cpdef _return_lease(self)
@@ -66,6 +68,3 @@ cdef class Forwarding:
 
     @cython.locals(answer=Answer)
     cpdef _conclude(self, verdict, Connection connection)
-
-
-cdef _book_stream(Connection connection, RequestView view, Outcome outcome)

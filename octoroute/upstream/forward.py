@@ -11,7 +11,6 @@ Whatever has to wait (a connection to be made, another attempt) makes a task of 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
@@ -20,28 +19,22 @@ from octoroute.errors import UpstreamFailed
 from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
+from octoroute.upstream.booking import book_stream
+from octoroute.upstream.client import Client
 from octoroute.upstream.connection import DOUBT_NS, RETRYABLE, Connection, Promise, Verdict
 from octoroute.upstream.continuing import may_continue
 from octoroute.upstream.failure import Failure, broke_off, failed, no_stream, nobody, refused, timed_out
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.hedge import Hedge, may_hedge
 from octoroute.upstream.placing import next_place
-from octoroute.upstream.resume import Carrier, Rescue
+from octoroute.upstream.plain_option import Gathering
+from octoroute.upstream.resume import Rescue
 from octoroute.upstream.site import Site
 from octoroute.upstream.waiting import Ticket
 
 # A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
 PING_NS = 15_000_000_000
 WHY = b"x-octoroute-attempts: %d\r\nx-octoroute-overhead-ms: %.3f\r\n"
-
-
-class Client(Carrier, Protocol):
-    """The client's side of one request (server/downstream.py)."""
-
-    why: bytes
-
-    def send_whole(self, answer: Answer) -> None:
-        """Writes a complete answer."""
 
 
 class Forwarding:
@@ -90,6 +83,7 @@ class Forwarding:
         # `_doubted`: it is made without asking for the usage, because the server may have refused just that.
         self._lease: Lease[Endpoint] | None = None
         self._connection: Connection | None = None
+        self._gathering: Gathering | None = None
         self._stale = False
         self._task: asyncio.Task[None] | None = None
         self._runs = False
@@ -182,8 +176,9 @@ class Forwarding:
         view = self.view
         self._doubted = False
         self._asks_usage = view.stream and site.usage.wanted(view)
+        self._gathering = None if site.plain is None else site.plain.gathering(view)
         try:
-            self._request = site.writer.pieces(view, self._asks_usage)
+            self._request = site.writer.pieces(view, self._asks_usage, self._gathering is not None)
         except BaseException:
             self._return_lease()
             raise
@@ -209,7 +204,7 @@ class Forwarding:
         self._watch(connection)
         connection.ask(
             self._request,
-            client,
+            client if self._gathering is None else self._gathering.on_behalf_of(client, connection),
             self._deadline_ns,
             self.terms.idle_ns,
             PING_NS if view.stream else 0,
@@ -249,10 +244,14 @@ class Forwarding:
             return False
         if self._asks_usage and self._site.usage.doubted(verdict, connection):
             self._asks_usage = False
-            self._doubted = self._stale = True
-            self._request = self._site.writer.pieces(self.view)
-            self._leave(connection)
-            return False
+            self._doubted = True
+            return self._ask_as_it_came(connection)
+        if self._gathering is not None:
+            plain = self._gathering.ended(verdict)
+            if plain is None:
+                self._deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
+                return self._ask_as_it_came(connection)
+            verdict = plain
         try:
             failure = self._conclude(verdict, connection)
         finally:
@@ -260,6 +259,13 @@ class Forwarding:
         if self._doubted and self.outcome.status == 200:
             self._site.usage.refused()
         return self._book(failure)
+
+    def _ask_as_it_came(self, connection: Connection) -> bool:
+        """The same attempt is made once more."""
+        self._stale = True
+        self._request = self._site.writer.pieces(self.view)
+        self._leave(connection)
+        return False
 
     def _leave(self, connection: Connection) -> None:
         """Lets go of a connection: back to its pool, or closed."""
@@ -272,8 +278,8 @@ class Forwarding:
         if self.view.stream and connection.first_ns and connection.head.status == 200:
             asked_ns = self._deadline_ns - self.terms.timeout_ns
             endpoint.state.note_ttft(endpoint.slot, (connection.first_ns - asked_ns) * 1e-9)
-        if connection.bytes_out:
-            _book_stream(connection, self.view, self.outcome)
+        if connection.bytes_out and (self._gathering is None or self._gathering.passes):
+            book_stream(connection, self.view, self.outcome)
         connection.release()
 
     def _return_lease(self) -> None:
@@ -321,7 +327,7 @@ class Forwarding:
         """None if the client got an answer, be it the server's own 4xx."""
         client, outcome = self.client, self.outcome
         if verdict is Verdict.WHOLE:
-            answer = Answer.held_by(connection)
+            answer = Answer.held_by(connection) if self._gathering is None else self._gathering.answer()
             status = answer.status
             if status in RETRYABLE:
                 return refused(answer)
@@ -329,7 +335,8 @@ class Forwarding:
                 return no_stream(answer)
             client.send_whole(answer)
             if connection.first_ns:
-                outcome.ttft_s = (connection.first_ns - self.view.read_ns) * 1e-9
+                came_ns = connection.first_ns if self._gathering is None else connection.last_ns
+                outcome.ttft_s = (came_ns - self.view.read_ns) * 1e-9
             outcome.bytes_out = len(answer.body)
             outcome.status = status
             outcome.result = "ok" if status < 400 else "error"
@@ -352,13 +359,3 @@ class Forwarding:
         else:
             client.break_off(broke_off(), clean=connection.clean)
         return None
-
-
-def _book_stream(connection: Connection, view: RequestView, outcome: Outcome) -> None:
-    """Notes what went to the client of an answer that flowed, however it ended."""
-    outcome.status = connection.head.status
-    outcome.ttft_s = (connection.first_ns - view.read_ns) * 1e-9
-    outcome.bytes_out = connection.bytes_out
-    outcome.chunks = connection.framing.chunks
-    outcome.gap_counts, outcome.gap_sum_s = connection.gaps.read()
-    outcome.tail = (connection.tail_before or b"") + (connection.tail or b"")

@@ -8,5 +8,5 @@ cdef class RequestWriter:
     cdef dict _heads
     cdef object _splicer
 
-    cpdef tuple pieces(self, RequestView view, bint ask_usage=*)
+    cpdef tuple pieces(self, RequestView view, bint ask_usage=*, bint as_stream=*)
     cdef bytes _head(self, str path)

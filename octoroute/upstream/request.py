@@ -16,6 +16,7 @@ from octoroute.errors import InvalidRequest
 from octoroute.exchange import RequestView
 
 INCLUDE_USAGE: Final = b'{"include_usage":true}'
+COUNTS: Final = b',"timings_per_token":true'  # llama.cpp's, see assembling.py
 # Only where `temperature` and `max_tokens` mean what they mean for chat.
 FILLED: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
 
@@ -38,14 +39,19 @@ class RequestWriter:
             INCLUDE_USAGE,
         )
 
-    def pieces(self, view: RequestView, ask_usage: bool = False) -> tuple[bytes | memoryview, ...]:
+    def pieces(
+        self, view: RequestView, ask_usage: bool = False, as_stream: bool = False
+    ) -> tuple[bytes | memoryview, ...]:
         """Head and body, ready to be written one after the other. Raises InvalidRequest.
 
-        `ask_usage`: the stream is to end with its token counts (usage_option.py).
+        `ask_usage`: the stream is to end with its token counts (usage_option.py). `as_stream`: the request is
+        a plain one, and a stream is asked for (plain_option.py).
         """
         path = view.path
         try:
-            pieces = self._splicer.splice(view.body, path in FILLED, ask_usage)
+            pieces = self._splicer.splice(
+                view.body, path in FILLED, ask_usage or as_stream, COUNTS if as_stream else b""
+            )
         except Unreadable as error:
             raise InvalidRequest(
                 f"the name {error.name!r} must be written without escapes, and once", param=error.name

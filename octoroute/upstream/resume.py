@@ -7,9 +7,9 @@ that may need a Rescue has one; until then it costs the delivered bytes, which t
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
@@ -20,10 +20,11 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
 from octoroute.balance.retry_budget import RetryBudget
-from octoroute.errors import GatewayError, UpstreamFailed
+from octoroute.errors import UpstreamFailed
 from octoroute.exchange import Outcome, RequestView
 from octoroute.snapshot import Terms
-from octoroute.upstream.connection import DOUBT_NS, ClientSide, Connection, Verdict
+from octoroute.upstream.client import Carrier
+from octoroute.upstream.connection import DOUBT_NS, Connection, Verdict
 from octoroute.upstream.continuing import (
     CHAT,
     CONTINUING_KINDS,
@@ -47,22 +48,6 @@ COUNT_SECONDS: Final = 1.0
 # Between two looks for a place where all endpoints are full.
 WAIT_SECONDS: Final = 0.05
 PING_NS: Final = 15_000_000_000
-
-
-class Carrier(ClientSide, Protocol):
-    """The client's side of a stream (server/downstream.py)."""
-
-    def attach(self, connection: Connection | None) -> None:
-        """Which connection is closed when the client leaves, and paused while it does not read."""
-
-    def carry_on(self) -> Callable[[bytes], object]:
-        """From here the payload alone is given: another server goes on with the answer."""
-
-    def end(self) -> None:
-        """Everything of a streamed answer is out."""
-
-    def break_off(self, error: GatewayError, *, clean: bool) -> None:
-        """A streamed answer can't be completed. `clean`: what went out so far ends with a complete event."""
 
 
 class Unresumed(Exception):

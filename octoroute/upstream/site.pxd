@@ -7,3 +7,4 @@ cdef class Site:
     cdef readonly Pool pool
     cdef readonly bytes why
     cdef readonly object usage
+    cdef readonly object plain

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from octoroute.upstream.plain_option import PlainOption
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.usage_option import UsageOption
@@ -15,3 +16,4 @@ class Site:
     pool: Pool
     why: bytes  # header lines that say which endpoint answered
     usage: UsageOption
+    plain: PlainOption | None  # None: its plain requests go as they came

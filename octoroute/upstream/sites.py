@@ -16,6 +16,7 @@ from octoroute.balance.endpoint import Endpoint, EndpointSpec
 from octoroute.snapshot import Snapshot
 from octoroute.upstream.kind import AUTO, hear_kind
 from octoroute.upstream.outbox import Outbox
+from octoroute.upstream.plain_option import KIND, PlainOption
 from octoroute.upstream.pool import Pool
 from octoroute.upstream.request import RequestWriter
 from octoroute.upstream.site import Site
@@ -48,6 +49,8 @@ class Sites(_Sites):
         """Makes the sites of a snapshot's endpoints. Pools of addresses that it does not have are closed."""
         connect_s = snapshot.config.timeouts.connect_seconds
         wanted = snapshot.config.observability.stream_usage
+        recovery = snapshot.config.recovery
+        gathered = recovery.resume_buffer_bytes if recovery.cancel_plain else 0
         pools: dict[_Address, Pool] = {}
         sites: list[tuple[Endpoint, Site]] = []
         for endpoint in snapshot.endpoints:
@@ -56,7 +59,10 @@ class Sites(_Sites):
             pool = pools.get(address) or self._pools.get(address) or self._pool(*address)
             pools[address] = pool
             usage = UsageOption(spec.kind, pool, wanted=wanted)
-            sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec), usage)))
+            plain = (
+                PlainOption(spec.kind, pool, gathered) if gathered and spec.kind in ("auto", KIND) else None
+            )
+            sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec), usage, plain)))
         # Nothing fails from here on.
         for address, pool in self._pools.items():
             if address not in pools:

@@ -69,6 +69,7 @@ SWITCHES = [
     "observability.request_log",
     "observability.stream_usage",
     "observability.dashboard",
+    "recovery.cancel_plain",
     "recovery.resume",
 ]
 

@@ -53,7 +53,7 @@ class Fleet:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Fleet:
     server = await serve_module("llama_cpp", "qwen3-8b")
-    gateway = await gateway_module(fleet_config([server]))
+    gateway = await gateway_module(fleet_config([server], recovery={"cancel_plain": False}))
     return Fleet(server, gateway.port)
 
 

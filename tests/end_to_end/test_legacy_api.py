@@ -41,6 +41,7 @@ async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Flee
         [deep],
         health={"failures": 1000},
         server={"max_body_bytes": 2_000_000},
+        recovery={"cancel_plain": False},
     )
     return Fleet(servers, await gateway_module(config))
 

@@ -63,7 +63,8 @@ async def test_a_burst_of_many_times_what_fits_is_served_whole_and_never_more_is
 ) -> None:
     servers = [await serve("llama_cpp", f"model-{at}", slots=2) for at in range(2)]
     counts = [Counting(server) for server in servers]
-    one = await gateway(fleet_config([endpoint(server, max_in_flight=2) for server in servers]))
+    once = {"cancel_plain": False}
+    one = await gateway(fleet_config([endpoint(each, max_in_flight=2) for each in servers], recovery=once))
     replies = await asyncio.gather(*(converse(one.port, stream=stream) for _ in range(60)))
     assert {reply.status for reply in replies} == {200}
     assert [count.most for count in counts] == [2, 2]

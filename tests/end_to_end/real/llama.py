@@ -20,8 +20,10 @@ STARTED_WITHIN_S = 60.0
 class LlamaServer:
     """A running llama.cpp. `model` is the name that its answers carry. Leaving its `with` block kills it."""
 
-    def __init__(self, model: str, slots: int, log: Path) -> None:
-        """Starts it and waits until it is healthy. Raises AssertionError with the end of its log."""
+    def __init__(self, model: str, slots: int, log: Path, template: Path | None = None) -> None:
+        """Starts it and waits until it is healthy. Raises AssertionError with the end of its log. `template`:
+        for chats, in place of the model's own.
+        """
         port = free_port()
         self.model = model
         self.url = f"http://127.0.0.1:{port}"
@@ -31,6 +33,9 @@ class LlamaServer:
         command += ["--metrics", "--offline"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--parallel", str(slots)]
         command += ["--ctx-size", str(CONTEXT_TOKENS_PER_SLOT * slots), "--threads", "1"]
+        if template is not None:
+            # `off`: it thinks where the request says so.
+            command += ["--chat-template-file", str(template), "--reasoning", "off"]
         with log.open("wb") as out:
             # setpriv makes the kernel kill the server when pytest dies, however it dies.
             self._process = subprocess.Popen(
