@@ -155,7 +155,10 @@ class Timeouts(Section):
         default=None, ge=1, le=MAX_TIMEOUT_S, description="Overrides server.request_timeout_seconds for deep."
     )
     connect_seconds: float = Field(
-        default=2.0, ge=0.01, le=300, description="Longest wait for a connection to a server."
+        default=2.0,
+        ge=0.01,
+        le=300,
+        description="Longest wait for a connection to a server; no longer than an attempt may take.",
     )
     stream_idle_seconds: float = Field(
         default=60.0, ge=0.1, le=86_400, description="Longest silence inside a stream."

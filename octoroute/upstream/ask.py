@@ -140,7 +140,7 @@ class Asker:
         try:
             while True:
                 if connection is None:
-                    connection = await site.pool.connect()
+                    connection = await site.pool.connect(deadline_ns)
                 self.active[connection] = endpoint
                 verdict = await connection.inquire(request, TooLong(), deadline_ns)
                 if verdict is Verdict.FAILED and connection.unanswered and connection.was_reused:

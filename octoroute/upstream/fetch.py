@@ -58,7 +58,7 @@ async def fetch(
     try:
         while True:
             if connection is None:
-                connection = await site.pool.connect()
+                connection = await site.pool.connect(deadline_ns)
             active[connection] = endpoint
             nobody = Nobody(most_bytes)
             verdict = await connection.inquire(request, nobody, deadline_ns)

@@ -190,7 +190,7 @@ class Forwarding:
         connection = None if self._stale else pool.take()
         if connection is None:
             try:
-                connection = await pool.connect()
+                connection = await pool.connect(self._deadline_ns)
             except UpstreamFailed as error:
                 return self._book(Failure(error, "connect", transient=True))
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()

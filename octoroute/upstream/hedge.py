@@ -134,7 +134,8 @@ class Hedge:
             self._site = site = forwarding.sites[lease.endpoint]
             self._asks_usage = site.usage.wanted(view)
             self._request = site.writer.pieces(view, ask_usage=self._asks_usage)
-            connection = site.pool.take() or await site.pool.connect()
+            self._deadline_ns = time.monotonic_ns() + forwarding.terms.timeout_ns
+            connection = site.pool.take() or await site.pool.connect(self._deadline_ns)
         except GatewayError:
             self._task = None
             record_failure(lease.endpoint, forwarding.terms.failures)
@@ -150,7 +151,6 @@ class Hedge:
         self._second = connection
         self._promise, first.promise = first.promise, _End(self._first_ended)
         first.client = _Lane(forwarding.client, self, first, speaks=True)
-        self._deadline_ns = time.monotonic_ns() + forwarding.terms.timeout_ns
         forwarding.forwarder.active[connection] = lease.endpoint
         connection.ask(
             self._request,

@@ -7,6 +7,7 @@ that is learnt here.
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from functools import cache
 from typing import Literal, Protocol
@@ -86,14 +87,15 @@ class Pool:
             connection.close()
         return None
 
-    async def connect(self) -> Connection:
-        """A new connection. Raises UpstreamTimeout or UpstreamFailed; `detail` has the address, for the
-        log only.
+    async def connect(self, deadline_ns: int) -> Connection:
+        """A new connection, by a time of the monotonic clock. Raises UpstreamTimeout or UpstreamFailed;
+        `detail` has the address, for the log only.
         """
         loop = asyncio.get_running_loop()
         self.opened += 1
+        within_s = min(self.connect_s, (deadline_ns - time.monotonic_ns()) * 1e-9)
         try:
-            async with asyncio.timeout(self.connect_s):
+            async with asyncio.timeout(within_s):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self),
                     self.host,

@@ -130,10 +130,10 @@ class Prober:
         """What is wrong ("" if nothing is), and whether the endpoint merely stayed silent."""
         site = self.sites[endpoint]
         connection: Connection | None = None
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         try:
-            connection = await site.pool.connect()
+            connection = await site.pool.connect(deadline_ns)
             self.active[connection] = endpoint
-            deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
             verdict = await connection.inquire(
                 site.writer.get(path), Nowhere(), deadline_ns, int(timeout_s * 1e9)
             )

@@ -265,11 +265,11 @@ class Rescue:
     async def _ask(self, endpoint: Endpoint, question: "Question") -> str:
         """Has an endpoint go on with the answer. "" when that is complete, else why it is not."""
         site = self.sites[endpoint]
+        deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
         try:
-            connection = await site.pool.connect()
+            connection = await site.pool.connect(deadline_ns)
         except UpstreamFailed:
             return "connect"
-        deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
         self.active[connection] = endpoint
         self.watch_over(connection, endpoint)
         self.client.attach(connection)

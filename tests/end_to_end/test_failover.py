@@ -1,6 +1,8 @@
 """A server that fails before the first byte is replaced unseen; after it the client is told the truth."""
 
+import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -224,3 +226,26 @@ async def test_when_all_are_dead_the_client_gets_an_error_object_without_address
         assert reply.headers["x-request-id"] in reply.error["message"]
         assert not any(str(server.port).encode() in reply.body for server in servers)
     assert (reply.status, "retry-after" in reply.headers) == (503, True)
+
+
+async def test_an_attempt_has_no_more_time_because_it_has_to_connect(gateway: StartGateway) -> None:
+    taken: list[asyncio.Future[None]] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes connections, and never answers the greeting of TLS."""
+        taken.append(left := asyncio.get_running_loop().create_future())
+        await reader.read()
+        writer.close()
+        left.set_result(None)
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as silent:
+        url = f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+        sections: dict[str, Any] = {
+            "timeouts": {"fast": 1, "connect_seconds": 60.0},
+            "retry": {"attempts": 1},
+        }
+        config = fleet_config([], health={"timeout_seconds": 0.1, "interval_seconds": 3600.0}, **sections)
+        one = await gateway(config.replace("http://127.0.0.1:9/v1", url, 1))
+        reply = await converse(one.port)
+        assert (reply.status, reply.error["type"]) == (504, "api_error")
+        await asyncio.gather(*taken)
