@@ -74,7 +74,20 @@ class Forwarding:
         self.hedge: Hedge | None = None
         self.rescue: Rescue | None = None
         if view.stream and group.replicated and terms.resume and may_continue(view.path, view.fields):
-            self.rescue = Rescue(view, group, sites, terms, forwarder.active, client, outcome, self.budget)
+            active, queue = forwarder.active, self.queue
+            self.rescue = Rescue(
+                view,
+                group,
+                sites,
+                terms,
+                active,
+                client,
+                outcome,
+                self.budget,
+                queue,
+                plan.target,
+                self.tried,
+            )
         # While it waits for a place.
         self.ticket: Ticket | None = None
         self._done = done

@@ -20,8 +20,8 @@ from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
 from octoroute.balance.retry_budget import RetryBudget
-from octoroute.errors import UpstreamFailed
-from octoroute.exchange import Outcome, RequestView
+from octoroute.errors import Overloaded, UpstreamFailed
+from octoroute.exchange import Outcome, RequestView, Target
 from octoroute.snapshot import Terms
 from octoroute.upstream.client import Carrier
 from octoroute.upstream.connection import DOUBT_NS, Connection, Verdict
@@ -41,11 +41,12 @@ from octoroute.upstream.kind import learn_kind
 from octoroute.upstream.sequel import Sequel, Spent
 from octoroute.upstream.site import Site
 from octoroute.upstream.transcript import Transcript
+from octoroute.upstream.waiting import WaitingRoom
 
 # A request that brings down whoever answers it must not go through a whole fleet.
 MAX_BREAKS: Final = 8
 COUNT_SECONDS: Final = 1.0
-# Between two looks for a place where all endpoints are full.
+# Between two looks for an endpoint that recovers.
 WAIT_SECONDS: Final = 0.05
 PING_NS: Final = 15_000_000_000
 
@@ -70,6 +71,9 @@ class Rescue:
     client: Carrier
     outcome: Outcome
     budget: RetryBudget
+    queue: WaitingRoom
+    target: Target
+    slow: list[Endpoint]  # who failed or was outpaced before the stream began: asked if there is nobody else
     keeps: bool = True  # the relay keeps what it delivers: until the first break
     endpoint: Endpoint | None = None  # that answers now
     first: Endpoint | None = None
@@ -163,7 +167,7 @@ class Rescue:
         for _ in range(self.terms.attempts):
             if asked and not self.budget.take(self.terms.retry_budget, time.monotonic()):
                 break
-            lease = await self._lease(tried)
+            lease = await self._place(tried, broken.spec.model)
             if lease is None:
                 break
             endpoint = lease.endpoint
@@ -180,7 +184,7 @@ class Rescue:
                 self.outcome.endpoint = endpoint.spec.name
                 why = await self._ask(endpoint, question)
             finally:
-                lease.release()
+                self._give_back(lease)
             went_on = (so_far.pieces, so_far.finish_reason) != before
             if not why or went_on:
                 self.outcome.recoveries.append((broken.spec.name, "resumed"))
@@ -195,19 +199,47 @@ class Rescue:
             record_failure(endpoint, self.terms.failures)
         raise Unresumed("failed" if asked else "refused", why)
 
-    async def _lease(self, tried: list[Endpoint]) -> Lease[Endpoint] | None:
-        """A place at another endpoint; where all are full, the next that is free in time, and where they are
-        unhealthy, one that recovers soon.
+    async def _place(self, tried: list[Endpoint], model: str) -> Lease[Endpoint] | None:
+        """A place at another endpoint: a free one at once; where all are full, in the queue; where they are
+        unhealthy, at one that recovers soon.
         """
         began = time.monotonic()
-        facts = self.group.facts(self.view)
-        while (lease := self.group.pick(tried, facts)) is None:
-            full = self.group.vacancy(tried) == "full"
-            patience_s = self.terms.timeout_ns * 1e-9 if full else self.terms.hope_s
-            if time.monotonic() > began + patience_s or not (full or self._may_recover(tried)):
-                return None
-            await asyncio.sleep(WAIT_SECONDS)
-        return lease
+        while True:
+            group = self.group
+            facts = group.facts(self.view)
+            lease = group.pick([*tried, *self.slow], facts) or group.pick(tried, facts)
+            if lease is None and group.vacancy(tried) == "full":
+                try:
+                    lease = await self._wait_in_queue(tried, facts)
+                except Overloaded:
+                    return None
+            elif lease is None:
+                if time.monotonic() > began + self.terms.hope_s or not self._may_recover(tried):
+                    return None
+                await asyncio.sleep(WAIT_SECONDS)
+            if lease is not None:
+                if lease.endpoint.spec.model == model:
+                    return lease
+                # A reload has brought it meanwhile.
+                tried.append(lease.endpoint)
+                self._give_back(lease)
+
+    async def _wait_in_queue(self, tried: list[Endpoint], facts: bytes | None) -> Lease[Endpoint] | None:
+        """A stream is as old as its request, so it goes before those that came since. None where no endpoint
+        is left that could have a place. Raises Overloaded.
+        """
+        ticket = self.queue.join(self.view, self.target, self.group, tried, facts)
+        if ticket is None:
+            return None
+        try:
+            return await self.queue.wait(ticket)
+        finally:
+            self.outcome.waited_s += time.monotonic() - ticket.since
+            self.group = ticket.group
+
+    def _give_back(self, lease: Lease[Endpoint]) -> None:
+        lease.release()
+        self.queue.freed()
 
     def _may_recover(self, tried: list[Endpoint]) -> bool:
         slots = {each.slot for each in tried}

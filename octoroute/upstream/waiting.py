@@ -121,6 +121,7 @@ class WaitingRoom:
         # What is tried again has been paid for.
         tokens = 0 if tried else _tokens(view, group)
         ticket = Ticket(view, target, group, tried, facts, self._importance, tokens)
+        ticket.since = now
         if vacancy == "free":
             # Who waits goes first. What is left then, none of them is able to use.
             self.freed()

@@ -304,3 +304,20 @@ async def answer_balanced(request: Request) -> AsyncIterator[Step]:  # noqa: ARG
     yield (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     )
+
+
+async def test_who_finds_a_place_that_those_who_wait_can_t_use_has_not_waited(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    busy, free = await serve("vllm", "busy"), await serve("vllm", "free")
+    held = Held(busy)
+    one = await gateway(fleet_config([endpoint(busy, max_in_flight=1, priority=2), free]))
+    async with AsyncExitStack() as stack:
+        stream = await Stream.open(stack, one.port)
+        tasks = await lined_up(one, 1, model="busy")
+        reply = await converse(one.port)
+        assert reply.headers["x-octoroute-endpoint"] == "free"
+        assert 0 <= float(reply.headers["x-octoroute-overhead-ms"]) < 1000
+        held.go.set()
+        assert await stream.rest() == WHOLE
+        await asyncio.gather(*tasks)

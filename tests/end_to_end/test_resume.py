@@ -20,6 +20,7 @@ from octoroute.demo.wire import LAST_CHUNK, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
 from tests.end_to_end.processes import until
+from tests.end_to_end.test_queue import waiting
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
 
 PATH = "/v1/chat/completions"
@@ -368,3 +369,88 @@ async def test_thousands_of_events_in_one_write_are_told_apart_where_they_break(
         server.script(play)
     reply = await one.ask(max_tokens=5000)
     assert (reply.text, reply.events[-1], reply.ended) == ("".join(words), "[DONE]", True)
+
+
+async def test_a_broken_stream_waits_for_a_place_before_those_that_came_later(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    first, second = [await serve("vllm", "one", seed=7) for _ in range(2)]
+    full = {"max_in_flight": 1, "model": "one"}
+    members = [endpoint(first, priority=2, **full), endpoint(second, name="other", **full)]
+    one = Fleet([first, second], await gateway(fleet_config(members, health=PATIENT)))
+    breaks, ends = asyncio.Event(), asyncio.Event()
+    begun = event({"choices": [{"index": 0, "delta": {"content": one.text()[:10]}}]})
+    first.script(lambda _: [SSE_HEAD, chunk(begun), breaks, CLOSE])
+    second.script(lambda _: [SSE_HEAD, chunk(begun), ends, chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"])
+    broken = asyncio.create_task(one.ask())
+    await first.wait_for(lambda: len(first.completions) == 1)
+    async with WireClient(one.gateway.port) as running:
+        running.post(PATH, chat("hello", stream=True))
+        await running.head()
+        await running.data()
+        second.script(None)
+        newcomer = asyncio.create_task(ask(one.gateway.port, PATH, chat("new", model="other")))
+        await waiting(one.gateway.port, 1)
+        breaks.set()
+        await waiting(one.gateway.port, 2)
+        assert len(second.completions) == 1
+        ends.set()
+        assert ((await broken).text, (await newcomer).status) == (one.text(), 200)
+    asked = [request.json["messages"][0]["content"] for request in second.completions if request.path == PATH]
+    assert asked == ["hello", "hello", "new"]
+
+
+async def test_a_broken_stream_for_which_no_place_comes_free_in_time_is_told_so(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    first, second = [await serve("vllm", "one", seed=7) for _ in range(2)]
+    members = [endpoint(first, priority=2), endpoint(second, max_in_flight=1)]
+    config = fleet_config(members, health=PATIENT, queue={"max_wait_seconds": 0.2})
+    one = Fleet([first, second], await gateway(config))
+    first.set_fault("refuse")
+    never = asyncio.Event()
+    second.script(lambda _: [SSE_HEAD, never])
+    async with WireClient(one.gateway.port) as client:
+        client.post(PATH, chat("hello", stream=True))
+        await second.wait_for(lambda: len(second.completions) == 1)
+        first.set_fault("close-mid-stream")
+        reply = await one.ask()
+    assert "error" in reply.events[-1]
+    assert len(second.completions) == 1
+
+
+async def test_thoughts_go_on_where_the_server_can_be_given_them(fleet: StartFleet) -> None:
+    one = await fleet("llama_cpp", "llama_cpp")
+    first, second = one.servers
+
+    def events(*deltas: dict[str, str], finish: str | None = None) -> bytes:
+        choices: list[Any] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices += [{"index": 0, "delta": {}, "finish_reason": finish}] if finish else []
+        return chunk(b"".join(event({"choices": [choice]}) for choice in choices))
+
+    def rest(request: Request) -> list[Step]:
+        if request.path == "/tokenize":
+            return [plain(b'{"tokens":[1,2]}')]
+        written = events({"reasoning_content": " see."}, {"content": "Yes."}, finish="stop")
+        return [SSE_HEAD, written, chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n", CLOSE]
+
+    first.script(lambda _: [SSE_HEAD, events({"role": "assistant"}, {"reasoning_content": "Let me"}), CLOSE])
+    second.script(rest)
+    reply = await one.ask()
+    thoughts = [
+        event["choices"][0]["delta"].get("reasoning_content") for event in reply.events if event != "[DONE]"
+    ]
+    assert (thoughts, reply.text) == ([None, "Let me", " see.", None, None], "Yes.")
+    asked = second.completions[-1].json["messages"][-1]
+    assert asked == {"role": "assistant", "content": "", "reasoning_content": "Let me"}
+
+
+async def test_thoughts_that_nobody_can_be_given_end_with_an_error(fleet: StartFleet) -> None:
+    one = await fleet("vllm", "vllm")
+    first, second = one.servers
+    begun = chunk(event({"choices": [{"index": 0, "delta": {"reasoning": "Let me"}}]}))
+    first.script(lambda _: [SSE_HEAD, begun, CLOSE])
+    reply = await one.ask()
+    assert "error" in reply.events[-1]
+    assert [request.path for request in second.completions] in ([], ["/tokenize"])
+    assert await one.recoveries() == {"refused": 1}
