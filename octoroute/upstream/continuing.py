@@ -8,7 +8,7 @@ names too; older ones go on from a last message of the assistant anyway. Complet
 from collections.abc import Mapping
 from typing import Any, Final
 
-from octoroute.upstream.transcript import Transcript
+from octoroute.upstream.transcript import REASONING, Transcript
 
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
@@ -28,7 +28,7 @@ FORBIDDING: Final = frozenset(
         *("return_logprob", "return_progress", "return_hidden_states", "prompt_embeds", "verbose"),
         *("response_format", "grammar", "json_schema", "structured_outputs", "regex", "ebnf"),
         *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structural_tag"),
-        *("tool_choice", "functions", "function_call"),
+        *("tool_choice", "functions", "function_call", "reasoning_budget_tokens"),
     )
 )
 HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -37,6 +37,7 @@ HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (1,),
     "tool_choice": ("auto", "none"),
     "modalities": (["text"],),
+    "reasoning_budget_tokens": (-1,),
     "response_format": ({"type": "text"},),
 }
 
@@ -80,7 +81,8 @@ def continuation(
     messages = list(fields["messages"])
     beginning: dict[str, Any] = {"role": "assistant", "content": so_far.text}
     if so_far.reasoning:
-        beginning[so_far.reasoning_name] = so_far.reasoning
+        # As llama.cpp calls it, whoever wrote it: nobody else is asked.
+        beginning[REASONING[0]] = so_far.reasoning
     last = messages[-1]
     # llama.cpp goes on from it anyway, the others when they are told to.
     goes_on = kind == "llama_cpp" or fields.get("continue_final_message") is True

@@ -158,6 +158,8 @@ class Sequel:
                 delta.pop("role", None)
             if self._count_only:
                 delta.clear()
+            if self._so_far.reasoning:
+                _rename_reasoning(delta, self._so_far.reasoning_name)
         elif self._count_only:
             choice["text"] = ""
         if choice.get("finish_reason"):
@@ -236,6 +238,13 @@ def _text(choice: dict[str, Any]) -> str:
     if not isinstance(delta, dict):
         return str(choice.get("text") or "")
     return str(delta.get("content") or next((delta[name] for name in REASONING if delta.get(name)), ""))
+
+
+def _rename_reasoning(delta: dict[str, Any], name: str) -> None:
+    """Calls it as the client has had it called."""
+    for other in REASONING:
+        if other != name and other in delta:
+            delta[name] = delta.pop(other)
 
 
 def _cut(choice: dict[str, Any], length: int) -> None:

@@ -122,3 +122,16 @@ def test_the_limit_is_what_is_left_of_it() -> None:
     silent: dict[str, Any] = {"max_tokens": None}
     limit_to(silent, 60, 4)
     assert silent == {"max_tokens": 60}
+
+
+def test_llama_cpp_is_given_thoughts_under_its_own_name() -> None:
+    delivered = so_far("", "I think")
+    delivered.reasoning_name = "reasoning"
+    asked = continuation(CHAT, {"messages": [USER]}, delivered, "llama_cpp")
+    assert asked is not None
+    assert asked["messages"][-1] == {"role": "assistant", "content": "", "reasoning_content": "I think"}
+
+
+def test_a_budget_for_thoughts_would_begin_anew() -> None:
+    assert may_continue(CHAT, {"messages": [USER], "reasoning_budget_tokens": -1})
+    assert not may_continue(CHAT, {"messages": [USER], "reasoning_budget_tokens": 20})

@@ -137,3 +137,12 @@ def test_the_first_words_tell_a_continuation_from_a_repetition(
     beginning: str, opening: str, verdict: str
 ) -> None:
     assert judge_opening(beginning, opening, first=True) == verdict
+
+
+def test_thoughts_keep_the_name_that_they_had() -> None:
+    so_far = told("")
+    so_far.absorb(chunk(FIRST, reasoning="Let me see"))
+    rest = [chunk(SECOND, reasoning_content=", yes."), chunk(SECOND, content="Yes."), chunk(SECOND, "stop")]
+    client = Client(so_far).feed(rest)
+    deltas = [one["choices"][0]["delta"] for one in client.chunks if one != "[DONE]"]
+    assert deltas == [{"reasoning": ", yes."}, {"content": "Yes."}, {}]
