@@ -76,6 +76,7 @@ def extensions(paths, directives):
 
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=[
         *extensions(CORES, {"cdivision": True, "initializedcheck": False, **build["directives"]}),
         # Python like any other, but for the types in the .pxd, which annotations don't add to.

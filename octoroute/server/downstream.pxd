@@ -12,6 +12,7 @@ cdef class Downstream:
     cdef bint _http11
     cdef bint _chunked
     cdef bint _recoded
+    cdef bint _encoded
     cdef public str request_id
     cdef public bint keep_alive
     cdef public bint started

@@ -44,6 +44,8 @@ class Downstream:
         self._http11 = http11
         self._chunked = False
         self._recoded = False
+        # The answer is compressed, though nobody asked: words of ours would be no part of it.
+        self._encoded = False
         self.request_id = request_id
         self.keep_alive = keep_alive
         self.started = False
@@ -75,6 +77,7 @@ class Downstream:
         streams that are not chunked, because only between chunks can a comment or an error of ours be put.
         """
         prefix = b"" if self.started else self._head(head.status, head.reason, head.end_to_end, head)
+        self._encoded = b"content-encoding:" in head.end_to_end.lower()
         self.started = True
         if self._http11 and (head.framing == CHUNKED or (head.length >= 0 and not head.event_stream)):
             self._chunked = head.framing == CHUNKED
@@ -125,6 +128,8 @@ class Downstream:
         relay.spoke()
 
     def ping(self, relay: Relay) -> None:
+        if self._encoded:
+            return
         if not self.started:
             self.started = True
             self._transport.write(self._head(200, b"OK", STREAM_HEAD, None))
@@ -156,7 +161,7 @@ class Downstream:
         none.
         """
         self.keep_alive = False
-        if clean and (self._chunked or not self._http11):
+        if clean and not self._encoded and (self._chunked or not self._http11):
             message = f"{error.message} (request id: {self.request_id})"
             event = self.error_event(error, message)
             if self._http11:

@@ -61,6 +61,10 @@ class Prober:
         self.sites = sites
         self.active = active
         self._paces: dict[int, Pace] = {}  # by slot
+        # Of the last look at all endpoints: which they were and how they were. While nothing of that changes,
+        # nothing is due before `_quiet_until`, and a fleet of thousands costs nothing.
+        self._seen: tuple[Snapshot | None, int] = None, 0
+        self._quiet_until = 0.0
         self._gate = asyncio.Semaphore(MAX_CONCURRENT)
         self._under_way: dict[int, asyncio.Task[None]] = {}  # by slot
 
@@ -71,6 +75,7 @@ class Prober:
     def again(self) -> None:
         """The next round probes all endpoints: there are other ones, or other rules."""
         self._paces.clear()
+        self._seen = None, 0
 
     async def round(self) -> None:
         """Begins the probes that are due, and waits for none: a server that is silent holds up no others.
@@ -80,10 +85,15 @@ class Prober:
             if task.done():
                 del self._under_way[slot]
                 task.result()
-        endpoints = self.snapshot().endpoints
-        health = self.snapshot().config.health
-        intervals = Intervals(health.interval_seconds, health.unhealthy_interval_seconds)
+        snapshot = self.snapshot()
+        endpoints, health = snapshot.endpoints, snapshot.config.health
         now = time.monotonic()
+        # Read before the endpoints are looked at: what changes meanwhile is seen by the next round.
+        generation = endpoints[0].state.generation if endpoints else 0
+        same = self._seen[0] is snapshot and self._seen[1] == generation
+        if same and now < self._quiet_until and not self._under_way:
+            return
+        intervals = Intervals(health.interval_seconds, health.unhealthy_interval_seconds)
         self._paces = {each.slot: self._paces.get(each.slot) or Pace() for each in endpoints}
         served = {each.spec.tier for each in endpoints if each.healthy}
         sizes = Counter(each.spec.tier for each in endpoints)
@@ -95,6 +105,10 @@ class Prober:
             if slot not in self._under_way and pace.due(now, since, intervals, needed=needed):
                 pace.note(now, intervals)
                 self._under_way[slot] = asyncio.create_task(self._probe_in_turn(endpoint))
+        well = all(each.healthy for each in endpoints)
+        asked = min((pace.asked for pace in self._paces.values()), default=now)
+        self._seen = snapshot, generation
+        self._quiet_until = asked + intervals.healthy_s if well else now
 
     async def close(self) -> None:
         """Ends the probes under way."""

@@ -30,7 +30,8 @@ NO_HTTP = [
     "close-mid-stream",
     "empty-200",
 ]
-SSE = head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
+CHUNKS = [("Transfer-Encoding", "chunked")]
+SSE = head(200, [("Content-Type", "text/event-stream"), *CHUNKS])
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
 # What can't be the next bytes of a chunked body.
 NO_CHUNK: dict[str, list[Step]] = {
@@ -92,6 +93,18 @@ async def test_a_stream_that_becomes_no_http_ends_with_an_error(fleet: Fleet, wr
     assert (reply.status, reply.text, reply.ended) == (200, "hello", True)
     assert reply.headers["x-request-id"] in reply.events[-1]["error"]["message"]
     assert b"[DONE]" not in reply.body
+    await _next_works(fleet)
+
+
+async def test_words_of_ours_are_not_put_into_a_compressed_stream(fleet: Fleet) -> None:
+    squeezed = head(200, [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"), *CHUNKS])
+    body = bytes(range(200, 250)) * 1400 + b"\n\n"  # looks like a complete event by chance
+    fleet.server.script(lambda _: [squeezed, chunk(body), 0.05, CLOSE])
+    async with WireClient(fleet.port) as client:
+        client.post("/v1/chat/completions", chat(stream=True))
+        reply = await client.reply()
+    fleet.server.script(None)
+    assert (reply.status, reply.body, reply.ended) == (200, body, False)
     await _next_works(fleet)
 
 
