@@ -83,18 +83,30 @@ def compare(targets: list[Target], names: list[str], rounds: int, share: float) 
     raw: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in names}
     for number in range(rounds):
         for target in targets:
-            # A fresh process each round: what one has grown to does not count for the next.
-            try:
-                with model_server(cores[1]) as upstream, running(target, upstream, cores) as under:
-                    measure("small", under, WARM_UP)
-                    measure("stream", under, WARM_UP)
-                    for name in names:
-                        found = measure(name, under, share)
+            # A fresh process each round, and for the memory of idle streams: what one has grown to does not
+            # count for the next.
+            busy = [name for name in names if name != "idle"]
+            for together in (busy, [name for name in names if name == "idle"]):
+                try:
+                    for name, found in _measured(target, together, share, cores):
                         raw[name].setdefault(target.name, []).append(found)
                         print(f"round {number + 1}  {target.name:16}{name:8}{_shown(found)}", file=sys.stderr)
-            except RuntimeError as error:
-                print(error, file=sys.stderr)
+                except RuntimeError as error:
+                    print(error, file=sys.stderr)
     return raw
+
+
+def _measured(
+    target: Target, names: list[str], share: float, cores: tuple[int | None, int | None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each scenario's figure, of one process. Raises RuntimeError where it does not start."""
+    if not names:
+        return
+    with model_server(cores[1]) as upstream, running(target, upstream, cores) as under:
+        measure("small", under, WARM_UP)
+        measure("stream", under, WARM_UP)
+        for name in names:
+            yield name, measure(name, under, share)
 
 
 def _shown(found: dict[str, Any]) -> str:
