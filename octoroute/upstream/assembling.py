@@ -213,7 +213,7 @@ class Assembler:
 
     def _body(self) -> bytes:
         finish, counts = self._finish, self._counts
-        if finish is None or not self._done or "timings" not in counts:
+        if finish is None or "timings" not in counts:
             self.problem = "a stream without its end"
             return b""
         why = finish["choices"][0]["finish_reason"]

@@ -86,13 +86,16 @@ class Fleet:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def fleet(serve_module: StartServer, gateway_module: StartGateway) -> Fleet:
-    """Two servers, of which `bad` never becomes unhealthy, whatever it does."""
+    """Two servers, of which `bad` never becomes unhealthy, whatever it does. Plain requests go as they came;
+    those that go as streams are in test_plain_as_stream.py.
+    """
     bad = await serve_module("llama_cpp", "bad", seed=1, wide=True)
     good = await serve_module("vllm", "good", seed=2)
     config = fleet_config(
         [endpoint(bad, priority=2), good],
         server={"request_timeout_seconds": 1},
         timeouts={"stream_idle_seconds": 1.0},
+        recovery={"cancel_plain": False},
         health={"failures": 1000},
         retry={"budget": 100},
     )

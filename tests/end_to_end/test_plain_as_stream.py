@@ -5,12 +5,14 @@ from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from octoroute.demo import CLOSE, Request, SimulatedServer, Step
 from octoroute.demo.wire import DONE, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.processes import HEAD, PATH
+from tests.end_to_end.test_failover import BROKEN_MIDDLE, BROKEN_START, HARMLESS
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
 
 NOTICE_S = 0.8  # a plain request is not missed for a second
@@ -234,3 +236,44 @@ async def test_the_legacy_route_can_be_given_up_too(serve: StartServer, gateway:
     reply = await ask(one.port, "/chat", {"message": "hello", "task_type": "casual_chat"})
     assert reply.json["content"] == server.text("user: hello")
     assert streams(server) == [True]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pair(serve_module: StartServer, gateway_module: StartGateway) -> tuple[list[SimulatedServer], int]:
+    """The first is always tried first, and never becomes unhealthy, whatever it does."""
+    servers = [await serve_module(seed=seed, wide=True) for seed in (1, 2)]
+    one = await gateway_module(
+        config(
+            *servers, server={"request_timeout_seconds": 1}, retry={"budget": 100}, recovery={"resume": False}
+        )
+    )
+    # Proves that it is exact: from here it gets every request as a stream.
+    assert (await ask(one.port, PATH, chat())).status == 200
+    return servers, one.port
+
+
+@pytest.mark.parametrize("fault", [*BROKEN_START, *BROKEN_MIDDLE])
+async def test_no_fault_of_a_stream_reaches_the_client(
+    pair: tuple[list[SimulatedServer], int], fault: str
+) -> None:
+    (bad, good), port = pair
+    bad.set_fault(fault)
+    try:
+        reply = await ask(port, PATH, chat())
+    finally:
+        bad.set_fault(None)
+    assert (reply.status, reply.text) == (200, good.text("user: hello"))
+
+
+@pytest.mark.parametrize("fault", [each for each in HARMLESS if each != "slow-body"])
+async def test_a_stream_that_is_strange_but_complete_is_an_answer(
+    pair: tuple[list[SimulatedServer], int], fault: str
+) -> None:
+    (bad, good), port = pair
+    before = len(good.completions)
+    bad.set_fault(fault)
+    try:
+        reply = await ask(port, PATH, chat())
+    finally:
+        bad.set_fault(None)
+    assert (reply.status, reply.text, len(good.completions)) == (200, bad.text("user: hello"), before)

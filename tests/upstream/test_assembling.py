@@ -111,6 +111,10 @@ def test_other_ways_to_write_events_are_read_too(old: bytes, new: bytes) -> None
     assert made(HELLO.replace(old, new)).finish() == made(HELLO).finish()
 
 
+def test_the_end_mark_tells_nothing_new() -> None:
+    assert made(HELLO.removesuffix(END)).finish() == made(HELLO).finish()
+
+
 def test_a_long_stream_is_read_in_batches() -> None:
     words = [delta({"content": f"word {count} "}, count) for count in range(1, 301)]
     assembler = made(delta(ROLE), *words, ends("length", 300), limit=100_000)
