@@ -9,6 +9,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from octoroute._framing cimport chunk_begin
+
 cdef Py_ssize_t MAX_BYTES = 8192           # kept as they were written: more had better be read
 cdef Py_ssize_t MAX_TEXT = 32768           # bytes of text
 cdef int MAX_DIGITS = 18
@@ -103,25 +105,6 @@ cdef Py_ssize_t behind(const unsigned char* p, Py_ssize_t at, Py_ssize_t n, byte
     return at + length
 
 
-cdef Py_ssize_t chunk_size(const unsigned char* p, Py_ssize_t* at, Py_ssize_t n) noexcept:
-    """The size of the chunk that begins at `at`, which is moved behind its line; -1: no plain size."""
-    cdef Py_ssize_t size = 0, i = at[0]
-    cdef unsigned char c
-    while i < n and i - at[0] < 8:
-        c = p[i]
-        if 48 <= c <= 57:
-            size = size * 16 + c - 48
-        elif 97 <= (c | 32) <= 102:
-            size = size * 16 + (c | 32) - 87
-        else:
-            break
-        i += 1
-    if i == at[0] or n - i < 2 or p[i] != 13 or p[i + 1] != 10:
-        return -1
-    at[0] = i + 2
-    return size if size <= n - at[0] else -1
-
-
 cdef class Delivered:
     """`add` what was written; `take` it over when there is `much`."""
 
@@ -141,10 +124,11 @@ cdef class Delivered:
             return False
         while at < n:
             if framed:
-                to = chunk_size(p, &at, n)
-                if to <= 0:
+                begin = chunk_begin(p + at, n - at, &to)
+                if not begin or to > n - at - begin:
                     at = -1
                     break
+                at += begin
                 to += at
             while 0 <= at < to:
                 at = pattern.end_of(p, at, to, &begin, &end)

@@ -1,3 +1,6 @@
+cdef Py_ssize_t chunk_begin(const unsigned char* p, Py_ssize_t n, Py_ssize_t* size) noexcept
+
+
 cdef class Framing:
     cdef readonly int kind
     cdef readonly bint done

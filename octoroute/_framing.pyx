@@ -27,6 +27,27 @@ cdef enum:
     LAST_LF = 11
 
 
+cdef Py_ssize_t chunk_begin(const unsigned char* p, Py_ssize_t n, Py_ssize_t* size) noexcept:
+    """Where the payload of the chunk at `p` begins, its `size` read; 0 if its line is not complete and plain
+    (up to seven digits, no extension), or the chunk is the last.
+    """
+    cdef Py_ssize_t number = 0, i = 0
+    cdef unsigned char c
+    while i < n and i < 7:
+        c = p[i]
+        if 48 <= c <= 57:
+            number = number * 16 + c - 48
+        elif 97 <= (c | 32) <= 102:
+            number = number * 16 + (c | 32) - 87
+        else:
+            break
+        i += 1
+    if not number or n - i < 2 or p[i] != 13 or p[i + 1] != 10:
+        return 0
+    size[0] = number
+    return i + 2
+
+
 cdef class Framing:
     """Follows a body through reads of any size and knows where it ends. One per connection, reset for each
     answer.
@@ -78,21 +99,8 @@ cdef class Framing:
         """Bytes of the chunk that begins at `p`, its payload seen, if it is complete and plain; else 0, and
         the states below have to tell. Most reads of a stream are one or more of these.
         """
-        cdef Py_ssize_t size = 0, i = 0
-        cdef unsigned char c
-        while i < n and i < 7:
-            c = p[i]
-            if 48 <= c <= 57:
-                size = size * 16 + c - 48
-            elif 97 <= (c | 32) <= 102:
-                size = size * 16 + (c | 32) - 87
-            else:
-                break
-            i += 1
-        if not size or n - i < size + 4 or p[i] != 13 or p[i + 1] != 10:
-            return 0
-        i += 2
-        if p[i + size] != 13 or p[i + size + 1] != 10:
+        cdef Py_ssize_t size = 0, i = chunk_begin(p, n, &size)
+        if not i or n - i < size + 2 or p[i + size] != 13 or p[i + size + 1] != 10:
             return 0
         self.saw(p + i, size)
         self.chunks += 1

@@ -42,7 +42,7 @@ cpdef bytes first_data_event(bytes payload):
         at = end
 
 
-cpdef bint names(bytes data, bytes member) noexcept:
+cpdef bint names(bytes data, bytes member) except -1:
     """Whether it has a member that is called so (with its quotes). Inside a JSON string a quote is escaped,
     so no text of a model looks like that.
     """

@@ -1,6 +1,7 @@
 """A stream whose first event is late is asked of a second server too; the first event of both goes on."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from octoroute.demo import RESET, Request, SimulatedServer, Step
+from octoroute.demo.wire import DONE, LAST_CHUNK, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
 from tests.end_to_end.processes import HEAD, PATH
@@ -16,6 +18,10 @@ from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
 
 HOUR = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
 NOW = {"hedge": 0.05, "hedge_budget": 1.0}
+
+
+def said(text: str) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"content": text}}]})
 
 
 @dataclass
@@ -127,6 +133,49 @@ async def test_the_second_takes_over_when_the_first_fails(serve: StartServer, ga
     counts = await one.counted("took_over")
     assert counts["octoroute_in_flight{tier=fast}"] == 0
     assert len(one.other.server.completions) == 1
+
+
+async def test_a_second_that_is_connected_after_the_first_has_begun_is_not_asked(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    begin, end = asyncio.Event(), asyncio.Event()
+    first = await serve("vllm", "first")
+    first.script(lambda _: [begin, HEAD, chunk(said("one")), end, chunk(said("two") + DONE), LAST_CHUNK])
+    met: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.put_nowait(await reader.read(1))
+        writer.close()
+
+    with socket.socket() as full, socket.socket() as only:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # Nobody else gets a connection until this one is taken out of the backlog.
+        only.connect(full.getsockname())
+        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        members = [endpoint(first, priority=2), endpoint(first, name="second", base_url=base_url)]
+        one = await gateway(
+            fleet_config(members, recovery=NOW, health=HOUR, timeouts={"connect_seconds": 10.0})
+        )
+        async with WireClient(one.port) as client:
+            client.post(PATH, chat(stream=True))
+            await scrape_until(one.port, lambda counts: counts["octoroute_in_flight{tier=fast}"] == 2)
+            begin.set()
+            await client.head()
+            only.close()
+            async with await asyncio.start_server(second, sock=full):
+                closed_unasked = 0
+                while closed_unasked < 2:  # the one that filled the backlog is the other
+                    heard = await met.get()
+                    assert heard != b"P", "it got the request"
+                    closed_unasked += not heard
+            end.set()
+            body = b""
+            while data := await client.data():
+                body += data
+        assert body == said("one") + said("two") + DONE
+        counts = await scrape_until(one.port, lambda counts: counts["octoroute_in_flight{tier=fast}"] == 0)
+    assert counts["octoroute_hedges_total{outcome=lost,tier=fast}"] == 1
 
 
 async def test_a_second_that_fails_leaves_the_first_alone(serve: StartServer, gateway: StartGateway) -> None:
