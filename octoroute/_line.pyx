@@ -68,6 +68,8 @@ cdef class Template:
 
     cdef int put(self, const char *text, Py_ssize_t n) except -1:
         cdef char *larger
+        if not n:
+            return 0                 # there may be no buffer yet, which memcpy must not be given even then
         if self.used + n > self.size:
             larger = <char *> realloc(self.buffer, 2 * (self.used + n))
             if larger == NULL:
