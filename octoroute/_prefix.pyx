@@ -115,6 +115,8 @@ def prompt_hashes(bytes body, Py_ssize_t opening=0):
             break
         behind = skip_string(p, name, n)
         value = skip_space(p, skip_space(p, behind, n) + 1, n)
+        if value >= n:
+            break
         i = skip_value(p, value, n)
         part = part_of(p + name + 1, behind - name - 2)
         if part == PROMPT and (p[value] == 91 or p[value] == 34):
