@@ -172,12 +172,14 @@ class ClientWire(web.RequestHandler):
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if ahead:
-            transport.resume_reading()
+            # Nothing may be read before what came ahead.
+            transport.pause_reading()
             self._loop.call_soon(self._go_on, ahead)
 
     def _go_on(self, ahead: bytes) -> None:
         # The client may have left since.
         if self.transport is not None:
+            self.transport.resume_reading()
             self.data_received(ahead)
 
     def _process_keepalive(self) -> None:
