@@ -12,6 +12,10 @@ cdef class RequestView:
     cdef public long long read_ns
     cdef public tuple tiers
     cdef public str session
+    cdef public tuple lengths
+
+
+cpdef Py_ssize_t length_of(str text, tuple lengths) except -1
 
 
 cdef class Target:

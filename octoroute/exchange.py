@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from octoroute._abridge import CUT
+
 TIERS: Final = ("fast", "balanced", "deep")
 IMPORTANCES: Final = ("low", "normal", "high")
 TASK_TYPES: Final = (
@@ -27,6 +29,8 @@ WARNING_CHARACTERS: Final = 500  # of the header, all warnings together
 class RequestView:
     """A request as it was read: `body` is the client's bytes, `fields` the same decoded once.
 
+    Of a large body the long strings are abridged in `fields`: see `length_of`, and `lengths` for what they
+    had.
     `tenant` is the name of the key, `tiers` are those that it is good for. `session` is what a header said.
     `headers` are the lines that go on to the server, each ended by CR LF. `read_ns` is when the last byte of
     the request was read, on the monotonic clock.
@@ -45,6 +49,13 @@ class RequestView:
     read_ns: int = 0
     tiers: tuple[str, ...] = TIERS
     session: str | None = None
+    lengths: tuple[int, ...] = ()
+
+
+def length_of(text: str, lengths: tuple[int, ...]) -> int:
+    """How many characters a string of a request's fields had before it was abridged."""
+    length = len(text)
+    return lengths[length - CUT] if lengths and length >= CUT else length
 
 
 @dataclass(frozen=True)

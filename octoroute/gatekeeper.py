@@ -112,7 +112,7 @@ class Visit:
             return plan
         try:
             if tenant.limits.tokens:
-                estimate = plan.facts.tokens if plan.facts else read_text(view.fields).tokens
+                estimate = plan.facts.tokens if plan.facts else read_text(view.fields, view.lengths).tokens
                 entry.reserve(max(1, estimate), keeper.now())
         except LimitReached as error:
             keeper.limited(tenant, error)

@@ -111,7 +111,7 @@ def decide(view: RequestView, table: RoutingTable) -> Plan | Question:
             return plan if view.importance is view.task_type is None else _overrides_ignored(plan, view)
         if word != AUTO:
             raise unknown_model(model, (*table.models, *table.aliases))
-    reading = read_text(view.fields)
+    reading = read_text(view.fields, view.lengths)
     facts = facts_of(reading, view.importance or table.default_importance, view.task_type)
     return STRATEGIES[table.strategy](facts, reading, table)
 

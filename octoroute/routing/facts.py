@@ -9,7 +9,7 @@ Instructions stand at either end of a long prompt; the middle is the material.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from octoroute.exchange import Facts
+from octoroute.exchange import Facts, length_of
 
 CHARACTERS_PER_TOKEN: Final = 4
 # Both ends make the 2,048 tokens up to which the rules tell lengths apart: shorter texts are seen whole.
@@ -83,13 +83,13 @@ def passages(fields: Mapping[str, Any]) -> Iterator[Passage]:
                 yield _passage(role, item)
 
 
-def read_text(fields: Mapping[str, Any]) -> Reading:
-    """One pass over the request's text."""
+def read_text(fields: Mapping[str, Any], lengths: tuple[int, ...] = ()) -> Reading:
+    """One pass over the request's text. `lengths` are those of the strings that are abridged in it."""
     characters = ids = 0
     asked: Sequence[str] = ()
     for role, texts, numbers in passages(fields):
         for text in texts:
-            characters += len(text)
+            characters += length_of(text, lengths)
         ids += numbers
         if texts and role == "user":
             asked = texts

@@ -1,10 +1,11 @@
 """The routes that a model server answers: what is read of a request, and checked."""
 
 import time
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
+from octoroute._abridge import abridge
 from octoroute.errors import InvalidRequest
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, RequestView
 from octoroute.gateway import Gateway
@@ -20,6 +21,8 @@ MESSAGES: Final = "/v1/messages"
 IMPORTANCE: Final = "X-Octoroute-Importance"
 TASK_TYPE: Final = "X-Octoroute-Task-Type"
 SESSION: Final = "X-Octoroute-Session"
+# Below, a parser is done sooner than long strings are looked for.
+LARGE_BYTES: Final = 65_536
 
 
 class Headers(Protocol):
@@ -56,10 +59,32 @@ def read_view(
     path: str, request_id: str, body: bytes, headers: Headers, forwarded: bytes, gateway: Gateway
 ) -> RequestView:
     """The request, checked. `forwarded`: the header lines for the server. Raises InvalidRequest."""
-    fields = parse_body(body)
+    if len(body) >= LARGE_BYTES:
+        abridged = abridge(body)
+        if abridged is not None:
+            try:
+                return _view(
+                    path, request_id, body, parse_body(abridged[0]), headers, forwarded, gateway, abridged[1]
+                )
+            except InvalidRequest:
+                # Why it is refused is told of what the client sent.
+                pass
+    return _view(path, request_id, body, parse_body(body), headers, forwarded, gateway, ())
+
+
+def _view(
+    path: str,
+    request_id: str,
+    body: bytes,
+    fields: dict[str, Any],
+    headers: Headers,
+    forwarded: bytes,
+    gateway: Gateway,
+    lengths: tuple[int, ...],
+) -> RequestView:
     if path == CHAT:
         server = gateway.snapshot.config.server
-        check_chat(fields, server.max_messages, server.max_content_chars)
+        check_chat(fields, server.max_messages, server.max_content_chars, lengths)
     else:
         if path == COMPLETIONS:
             check_prompt(fields)
@@ -78,6 +103,7 @@ def read_view(
         b"".join((forwarded, b"X-Request-Id: ", request_id.encode(), b"\r\n")),
         time.monotonic_ns(),
         session=headers.get(SESSION),
+        lengths=lengths,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from octoroute.errors import InvalidRequest
+from octoroute.exchange import length_of
 
 # By field: lowest, highest, whether the lowest is itself allowed.
 RANGES: Final = {
@@ -33,9 +34,11 @@ def parse_body(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int) -> None:
-    """Checks the messages and numbers of a chat request. `null` means absent. Raises InvalidRequest with
-    `param`.
+def check_chat(
+    fields: dict[str, Any], max_messages: int, max_content_chars: int, lengths: tuple[int, ...] = ()
+) -> None:
+    """Checks the messages and numbers of a chat request. `null` means absent. `lengths` are those of the
+    strings that are abridged in it. Raises InvalidRequest with `param`.
     """
     messages = fields.get("messages")
     if messages is None:
@@ -56,10 +59,10 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
             )
         content = message.get("content")
         if isinstance(content, str):
-            chars += len(content)
+            chars += length_of(content, lengths)
             blank = not content or content.isspace()
         elif isinstance(content, list):
-            count, blank = _measure_parts(content)
+            count, blank = _measure_parts(content, lengths)
             chars += count
         elif content is None:
             blank = True
@@ -80,12 +83,12 @@ def check_chat(fields: dict[str, Any], max_messages: int, max_content_chars: int
     check_numbers(fields)
 
 
-def _measure_parts(content: list[Any]) -> tuple[int, bool]:
+def _measure_parts(content: list[Any], lengths: tuple[int, ...]) -> tuple[int, bool]:
     """How many characters the parts of a message hold, and whether they say nothing."""
     texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
     said = [text for text in texts if isinstance(text, str)]
     blank = len(texts) == len(content) and not any(text.strip() for text in said)
-    return sum(map(len, said)), blank
+    return sum([length_of(text, lengths) for text in said]), blank
 
 
 def check_prompt(fields: dict[str, Any]) -> None:

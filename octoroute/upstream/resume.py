@@ -249,7 +249,8 @@ class Rescue:
         self, endpoint: Endpoint, so_far: Transcript, *, usage_due: bool
     ) -> "Question | None":
         """What to ask of an endpoint; None where it can't continue such an answer."""
-        fields, path = self.view.fields, self.view.path
+        path = self.view.path
+        fields = orjson.loads(self.view.body) if self.view.lengths else self.view.fields
         assert self.first is not None
         begun = bool(so_far.text or so_far.reasoning)
         kind = await learn_kind(endpoint, self.sites[endpoint], self.active) if begun else ""

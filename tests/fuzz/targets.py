@@ -9,10 +9,12 @@ from typing import Final
 
 import orjson
 
+from octoroute._abridge import abridge
 from octoroute._framing import Framing
 from octoroute._http1 import Malformed, parse_head
 from octoroute._json import Unreadable
 from octoroute._sweep import sweep
+from tests.test_abridge import refused, whole
 from tests.test_http1 import h11_response
 from tests.test_json import expected, spliced
 from tests.test_relay import Answer
@@ -83,6 +85,19 @@ def splice(data: bytes) -> None:
                 assert read == expected(parsed, fill=fill, ask=ask)
 
 
+def abridged(data: bytes) -> None:
+    """A string written with these bytes again and again is refused, or cut, as a parser reads it."""
+    if not data:
+        return
+    body = b'["%b"]' % (data * (40_000 // len(data) + 1))
+    found = abridge(body)
+    if found is None:
+        return
+    assert refused(found[0]) == refused(body)
+    if not refused(body):
+        assert whole(orjson.loads(found[0]), found[1], orjson.loads(body))
+
+
 def relay(data: bytes) -> None:
     """An answer in reads as the first bytes say: what goes out is what h11 reads.
 
@@ -122,5 +137,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "head": head,
     "framing": framing,
     "splice": splice,
+    "abridged": abridged,
     "relay": relay,
 }

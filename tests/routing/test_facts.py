@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octoroute._abridge import CUT, END, abridge
 from octoroute.exchange import TASK_TYPES
 from octoroute.routing.facts import EDGE, KEYWORDS, facts_of, infer_task_type, opening, read_text
 from tests.routing.making import chat
@@ -42,6 +44,25 @@ def test_characters_are_counted_over_all_messages_before_dividing() -> None:
         ]
     }
     assert read_text(fields).tokens == 2
+
+
+@given(st.lists(st.integers(0, 3 * CUT), min_size=1, max_size=4), st.booleans())
+def test_an_abridged_text_reads_like_the_whole(sizes: list[int], in_parts: bool) -> None:
+    texts = [f"implement {'-' * size} poem" for size in sizes]
+    if in_parts:
+        content = [{"type": "text", "text": text} for text in texts]
+        fields: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
+    else:
+        fields = {"messages": [{"role": "user", "content": text} for text in texts]}
+    short, lengths = abridge(orjson.dumps(fields)) or (orjson.dumps(fields), ())
+    reading, whole = read_text(orjson.loads(short), lengths), read_text(fields)
+    assert reading.tokens == whole.tokens
+    assert infer_task_type(reading.asked) == infer_task_type(whole.asked)
+    assert opening(reading.asked, 500) == opening(whole.asked, 500)
+
+
+def test_both_ends_of_an_abridged_text_are_as_long_as_what_is_looked_at() -> None:
+    assert END >= EDGE
 
 
 def test_characters_are_counted_not_bytes() -> None:
