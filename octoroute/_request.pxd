@@ -16,6 +16,8 @@ cdef class Body:
     cdef bytes whole
 
     cpdef Py_ssize_t add(self, bytes data, Py_ssize_t at=*) except -1
+    cpdef place(self)
+    cpdef grew(self, Py_ssize_t count)
     cpdef take(self)
 
 

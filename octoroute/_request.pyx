@@ -8,6 +8,7 @@ the slightest doubt, and must never accept what that parser reads in another way
 Knows bytes only. Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 2 to 6.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -243,6 +244,24 @@ cdef class Body:
             self.missing -= count
             at += count
         return at
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.whole is None:
+            raise BufferError("the body has been taken")
+        # Nobody else has seen these bytes yet, so they may be written.
+        PyBuffer_FillInfo(
+            view, self, PyBytes_AS_STRING(self.whole) + self.length - self.missing, self.missing, 0, flags
+        )
+
+    cpdef place(self):
+        """Where what is missing belongs. What is written there, from the start, is told to `grew`."""
+        return memoryview(self)
+
+    cpdef grew(self, Py_ssize_t count):
+        """`count` bytes were read into what was missing. Raises ValueError for more than that."""
+        if not 0 <= count <= self.missing:
+            raise ValueError(f"{count} bytes were read where {self.missing} were missing")
+        self.missing -= count
 
     cpdef take(self):
         """The whole body, once nothing is missing. Raises ValueError before, and after."""

@@ -200,3 +200,23 @@ def test_a_body_is_taken_once_and_whole() -> None:
     assert body.take() == b"ab"
     with pytest.raises(ValueError, match="0 bytes are missing"):
         body.take()
+
+
+def test_a_body_may_be_read_into_its_place() -> None:
+    body = Body(6)
+    body.add(b"ab")
+    place = body.place()
+    assert place.nbytes == 4
+    place[:3] = b"cde"
+    body.grew(3)
+    body.place()[:] = b"f"
+    body.grew(1)
+    assert body.take() == b"abcdef"
+    with pytest.raises(BufferError, match="taken"):
+        body.place()
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+def test_no_more_can_be_read_into_a_body_than_is_missing(count: int) -> None:
+    with pytest.raises(ValueError, match="2 were missing"):
+        Body(2).grew(count)

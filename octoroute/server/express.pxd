@@ -9,12 +9,14 @@ cdef class Express:
     cdef object _gateway
     cdef object _visit
     cdef Body _body
+    cdef object _reader
     cdef bytes _ahead
     cdef ActiveRequest _active
     cdef Downstream _client
     cdef public double since
 
     cpdef feed(self, bytes data, Py_ssize_t at=*)
+    cpdef _complete(self, Body body)
     cdef _begin(self, bytes body)
     cpdef _done(self, error)
     cdef _refuse(self, error, str request_id)

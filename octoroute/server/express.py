@@ -13,6 +13,7 @@ from octoroute._request import Body, RequestHead
 from octoroute.errors import InvalidRequest
 from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
+from octoroute.server.body_reader import BodyReader
 from octoroute.server.completions import client_side, read_view
 from octoroute.server.downstream import Downstream
 from octoroute.server.failure import body_writer, failure_of
@@ -22,6 +23,8 @@ from octoroute.server.wire import ClientWire
 
 # Of requests that are sent before the one before them is answered: more is left in the socket.
 MAX_AHEAD_BYTES: Final = 65_536
+# Missing of a body: to read so much into its place pays for the change of protocols.
+LARGE_BYTES: Final = 32_768
 
 
 class Express:
@@ -37,6 +40,7 @@ class Express:
         self._visit = visit
         # While a part of it is missing.
         self._body: Body | None = None
+        self._reader: BodyReader | None = None
         self._ahead = b""
         self._active: ActiveRequest | None = None
         self._client: Downstream | None = None
@@ -65,13 +69,17 @@ class Express:
             self.since = asyncio.get_running_loop().time()
         at = body.add(data, at)
         if not body.missing:
-            self._body = None
-            self.since = 0.0
             self._ahead = data[at:]
-            self._begin(body.take())
+            self._complete(body)
+        elif body.missing >= LARGE_BYTES:
+            transport = self._wire.transport
+            assert transport is not None
+            self._reader = BodyReader(self._wire, transport, body, self._complete)
 
     def refuse_late(self, limit_s: float) -> None:
         """The body has not come within `limit_s`."""
+        if self._reader is not None:
+            self._reader.leave()
         self._abandon()
         self._wire.express = None
         self._wire.refuse_head(body_too_late(limit_s))
@@ -82,6 +90,11 @@ class Express:
             self._active.cancel()
         else:
             self._abandon()
+
+    def _complete(self, body: Body) -> None:
+        self._body = self._reader = None
+        self.since = 0.0
+        self._begin(body.take())
 
     def _begin(self, body: bytes) -> None:
         head, wire, gateway = self._head, self._wire, self._gateway

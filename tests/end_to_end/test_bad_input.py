@@ -155,6 +155,7 @@ async def test_one_header_of_a_hundred_kilobytes(fleet: Fleet) -> None:
         HEAD,
         HEAD + b"Content-Length: 100\r\n\r\n",
         HEAD + b"Content-Length: 9\r\n\r\n{",
+        HEAD + b"Content-Length: 90000\r\n\r\n{",
     ],
 )
 async def test_half_a_request_and_then_silence(fleet: Fleet, half: bytes) -> None:
