@@ -109,7 +109,9 @@ class ClientWire(web.RequestHandler):
             return
         if self._gone is not None:
             return
-        if self._waiter is not None and not (self._messages or self.busy or self.head_since or self._close):
+        # aiohttp waits for a request, or has not begun to: the first may come with the connection.
+        waits = self._waiter is not None or not self._request_count
+        if waits and not (self._messages or self.busy or self.head_since or self._close):
             head = read_head(data)
             if head is not None:
                 at = head.body_at
