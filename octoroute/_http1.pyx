@@ -5,11 +5,13 @@ disagree about a boundary are how answers get mixed up. Knows bytes only: no soc
 the package. Grammar: RFC 9110 sections 5 and 6, RFC 9112 sections 4 to 7.
 """
 
-from libc.string cimport memchr
+from libc.string cimport memchr, memcmp
 
 cdef Py_ssize_t MAX_HEAD_BYTES = 65536
 cdef Py_ssize_t MAX_HEADERS = 256
 cdef int MAX_INFORMATIONAL = 8  # 1xx heads before an answer
+cdef int MAX_RECENT = 4
+cdef Py_ssize_t MAX_RECENT_BYTES = 1024
 
 # Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the
 # client, and our own names, which a server must not forge.
@@ -173,6 +175,28 @@ cpdef tuple parse_head(bytes data):
     return head, end
 
 
+# (bytes, Head) of heads that were read last: most of a server's are alike to the last byte, and mean the same.
+cdef list recent = []
+
+
+cdef Head recall(bytes data, Py_ssize_t *used):
+    """The Head that `data` begins with and its length, if it is one of the last, else None."""
+    cdef Py_ssize_t n = len(data), length
+    cdef tuple known
+    for known in recent:
+        length = len(<bytes>known[0])
+        if length <= n and memcmp(<const char *><bytes>data, <const char *><bytes>known[0], length) == 0:
+            used[0] = length
+            return <Head>known[1]
+    return None
+
+
+cdef remember(bytes data, Head head):
+    if len(data) <= MAX_RECENT_BYTES:
+        recent.insert(0, (data, head))
+        del recent[MAX_RECENT:]
+
+
 cdef class HeadReader:
     """Reads the head of one answer after the other through reads of any size; informational ones (1xx) are
     skipped.
@@ -191,6 +215,10 @@ cdef class HeadReader:
         cdef Head head
         if self.unparsed:
             data = self.unparsed + data
+        else:
+            head = recall(data, &used)
+            if head is not None:
+                return head, data[used:]
         while True:
             head, used = parse_head(data)
             if head is None:
@@ -198,10 +226,11 @@ cdef class HeadReader:
                 return None, b""
             if head.status == 101:
                 raise Malformed("an upgrade nobody asked for")
-            data = data[used:]
             if head.status >= 200:
                 self.unparsed = b""
-                return head, data
+                remember(data[:used], head)
+                return head, data[used:]
+            data = data[used:]
             self.informational += 1
             if self.informational > MAX_INFORMATIONAL:
                 raise Malformed("too many informational heads")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octoroute._gaps import set_gap_bounds
+from octoroute._http1 import parse_head
 from octoroute._relay import Relay
 from octoroute._sweep import sweep
 from octoroute.observe.metrics import INTER_TOKEN_S
@@ -309,3 +310,27 @@ def test_the_usage_is_at_hand_though_the_end_comes_in_reads_of_its_own() -> None
         relay.data_received(read)
     assert relay.ended
     assert relay.tail == usage
+
+
+ALIKE = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-A: b\r\n\r\n",
+    b"HTTP/1.1 404 OK\r\nContent-Length: 1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ALIKE), st.integers(0, 60)), max_size=12))
+def test_heads_that_are_much_alike_are_told_apart(heads: list[tuple[bytes, int]]) -> None:
+    for data, cut in heads:
+        answer = Answer()
+        for piece in (data[:cut], data[cut:]):
+            if piece:
+                answer.data_received(piece)
+        expected = parse_head(data)[0]
+        assert answer.head is not None
+        assert expected is not None
+        assert (answer.head.status, answer.head.headers) == (expected.status, expected.headers)
+        assert (answer.framing.kind, answer.head.length) == (expected.framing, expected.length)

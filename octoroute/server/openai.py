@@ -102,10 +102,10 @@ def check_prompt(fields: dict[str, Any]) -> None:
 
 def check_numbers(fields: dict[str, Any]) -> None:
     """Checks the numbers whose ranges OpenAI's API fixes. Raises InvalidRequest with `param`."""
-    for name in CHECKS.keys() & fields.keys():
-        value = fields[name]
+    for name, check in CHECKS.items():
+        value = fields.get(name)
         if value is not None:
-            CHECKS[name](name, value)
+            check(name, value)
 
 
 def _check_range(name: str, value: Any) -> None:
