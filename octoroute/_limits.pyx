@@ -14,28 +14,27 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from octoroute._slots cimport init_mutex, load8, load32, lock, pthread_mutex_t, store8, store32, unlock
+from octoroute._columns cimport (
+    Columns, Place, bytes_of, change, claims_of, find, in_flight_of, lay_out, recount as recount_place,
+)
+from octoroute._robust cimport init_mutex, load8, lock, pthread_mutex_t, store8, unlock
 from octoroute._windows cimport Window, advance, correct, free_in, recount, take
 
 cdef extern from *:
     """
     typedef struct {
+        octo_place place;
         pthread_mutex_t mutex;
-        unsigned char digest[16];
         octo_window requests, tokens;
         uint64_t changes;
-        uint32_t in_flight;
-        uint8_t used;
     } __attribute__((aligned(64))) octo_tenant;
     typedef struct { pthread_mutex_t mutex; } __attribute__((aligned(64))) octo_tenants;
     """
     ctypedef struct Slot "octo_tenant":
+        Place place
         pthread_mutex_t mutex
-        uint8_t digest[16]
         Window requests, tokens
-        uint64_t changes             # of in_flight
-        uint32_t in_flight
-        uint8_t used
+        uint64_t changes             # of those in flight
     ctypedef struct Table "octo_tenants":
         pthread_mutex_t mutex
 
@@ -64,21 +63,19 @@ cdef class LimitTable:
     cdef Py_buffer _view
     cdef Table *_table
     cdef Slot *_slot
-    cdef uint32_t *_in_flight        # [worker][slot]
-    cdef uint32_t *_claims           # [worker][slot]: how many owners the slot has in that process
+    cdef Columns _columns
 
     def __cinit__(self, slots=16384, workers=1):
         if slots < 1 or workers < 1:
             raise ValueError("a table of limits needs at least one slot and one worker")
         columns_at = sizeof(Table) + slots * sizeof(Slot)
-        memory = mmap(-1, columns_at + 2 * workers * slots * sizeof(uint32_t))
+        memory = mmap(-1, columns_at + bytes_of(slots, workers))
         PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
-        self.slots = slots
-        self.workers = workers
+        self.slots = self._columns.slots = slots
+        self.workers = self._columns.workers = workers
         self._table = <Table *>self._view.buf
         self._slot = <Slot *>(self._table + 1)
-        self._in_flight = <uint32_t *>(<uint8_t *>self._view.buf + <size_t>columns_at)
-        self._claims = self._in_flight + <size_t>(workers * slots)
+        lay_out(&self._columns, self._slot, sizeof(Slot), <uint8_t *>self._view.buf + <size_t>columns_at)
         if init_mutex(&self._table.mutex) != 0:
             raise OSError("this system has no robust process-shared mutexes")
 
@@ -97,43 +94,32 @@ cdef class LimitTable:
         self._worker = worker
 
     cdef Slot *_at(self, int32_t slot) except NULL:
-        if not 0 <= slot < self.slots or not load8(&self._slot[slot].used):
+        if not 0 <= slot < self.slots or not load8(&self._slot[slot].place.used):
             raise IndexError(f"slot {slot} is not in use")
         return &self._slot[slot]
 
     cdef Slot *_enter(self, int32_t slot) noexcept:
         """Lock a slot; where its last holder died inside, make sums and total agree with their parts."""
         cdef Slot *entry = &self._slot[slot]
-        cdef int32_t worker
-        cdef uint32_t total = 0
         if lock(&entry.mutex):
-            for worker in range(self.workers):
-                total += self._in_flight[worker * self.slots + slot]
-            store32(&entry.in_flight, total)
+            recount_place(&self._columns, slot)
             entry.changes += 1
             recount(&entry.requests)
             recount(&entry.tokens)
         return entry
 
-    cdef bint _has_owner(self, int32_t slot) noexcept:
-        cdef int32_t worker
-        for worker in range(self.workers):
-            if load32(&self._claims[worker * self.slots + slot]):
-                return True
-        return False
-
     cdef void _take(self, int32_t slot, const uint8_t *digest) noexcept:
         cdef Slot *entry = &self._slot[slot]
-        if not entry.used:
+        if not entry.place.used:
             init_mutex(&entry.mutex)
-        if not entry.used or memcmp(entry.digest, digest, 16) != 0:
+        if not entry.place.used or memcmp(entry.place.digest, digest, 16) != 0:
             self._enter(slot)
             memset(&entry.requests, 0, sizeof(Window))
             memset(&entry.tokens, 0, sizeof(Window))
-            memcpy(entry.digest, digest, 16)
+            memcpy(entry.place.digest, digest, 16)
             unlock(&entry.mutex)
-            store8(&entry.used, 1)
-        self._claims[self._worker * self.slots + slot] += 1
+            store8(&entry.place.used, 1)
+        claims_of(&self._columns, self._worker, slot)[0] += 1
 
     def claim(self, bytes digest):
         """The slot of a 16-byte identity: the one that has it, with what it used, else a fresh one.
@@ -141,21 +127,12 @@ cdef class LimitTable:
         MemoryError when the table is full. Each claim of a process is given back by one `release_slot` in it.
         """
         cdef const uint8_t *key = digest
-        cdef int32_t slot = int.from_bytes(digest, "little") % self.slots, found = -1
-        cdef Slot *entry
+        cdef int32_t found
         if len(digest) != 16:
             raise ValueError(f"a digest has 16 bytes, not {len(digest)}")
+        begin = int.from_bytes(digest, "little") % self.slots
         lock(&self._table.mutex)       # nothing to repair: what a dead one left half-made has no owner
-        for _ in range(self.slots):
-            entry = &self._slot[slot]
-            if entry.used and memcmp(entry.digest, key, 16) == 0:
-                found = slot
-                break
-            if found < 0 and entry.in_flight == 0 and not self._has_owner(slot):
-                found = slot
-            if not entry.used:
-                break
-            slot = (slot + 1) % self.slots
+        found = find(&self._columns, key, begin)
         if found >= 0:
             self._take(found, key)
         unlock(&self._table.mutex)
@@ -167,31 +144,29 @@ cdef class LimitTable:
         """Give back one claim of this process. Unclaimed and idle, a slot is free for the next new tenant."""
         cdef uint32_t *claims
         self._at(slot)
-        claims = &self._claims[self._worker * self.slots + slot]
+        claims = claims_of(&self._columns, self._worker, slot)
         lock(&self._table.mutex)
         claims[0] -= claims[0] > 0
         unlock(&self._table.mutex)
 
     def reclaim(self, int32_t worker):
         """After a worker's end, before another has its number: give its claims and requests back (count)."""
-        cdef uint32_t *column
         cdef Slot *entry
-        cdef int32_t slot
+        cdef int32_t slot, had
         cdef uint64_t reclaimed = 0
         if not 0 <= worker < self.workers:
             raise ValueError(f"worker {worker} of {self.workers}")
         lock(&self._table.mutex)
         for slot in range(self.slots):
-            column = &self._in_flight[worker * self.slots + slot]
             # Not the slot itself: looking at one that was never used would give it memory.
-            if column[0] or self._claims[worker * self.slots + slot]:
+            if in_flight_of(&self._columns, worker, slot)[0] or claims_of(&self._columns, worker, slot)[0]:
                 entry = self._enter(slot)
-                reclaimed += column[0]
-                store32(&entry.in_flight, entry.in_flight - column[0])
-                column[0] = 0
+                had = in_flight_of(&self._columns, worker, slot)[0]
+                reclaimed += had
+                change(&self._columns, slot, worker, -had)
                 entry.changes += 1
                 unlock(&entry.mutex)
-                self._claims[worker * self.slots + slot] = 0
+                claims_of(&self._columns, worker, slot)[0] = 0
         unlock(&self._table.mutex)
         return reclaimed
 
@@ -202,7 +177,7 @@ cdef class LimitTable:
         cdef uint32_t count
         self._at(slot)
         entry = self._enter(slot)
-        changes, count = entry.changes, entry.in_flight
+        changes, count = entry.changes, entry.place.in_flight
         unlock(&entry.mutex)
         return changes, count
 
@@ -230,10 +205,8 @@ cdef class LimitTable:
 
     cdef void _end(self, int32_t slot, int32_t worker) noexcept:
         cdef Slot *entry = self._enter(slot)
-        cdef uint32_t *column = &self._in_flight[worker * self.slots + slot]
-        if column[0] > 0:
-            column[0] -= 1
-            store32(&entry.in_flight, entry.in_flight - 1)
+        if in_flight_of(&self._columns, worker, slot)[0] > 0:
+            change(&self._columns, slot, worker, -1)
             entry.changes += 1
         unlock(&entry.mutex)
 
@@ -267,7 +240,7 @@ cdef class Pass:
         if self._held:
             raise ValueError("a pass is good for one request")
         entry = self._table._enter(self._slot)
-        if max_in_flight > 0 and entry.in_flight >= max_in_flight:
+        if max_in_flight > 0 and entry.place.in_flight >= max_in_flight:
             verdict = 2
         elif max_requests > 0:
             advance(&entry.requests, <int64_t>now, max_requests)
@@ -276,8 +249,7 @@ cdef class Pass:
             verdict = not self._counted
         if verdict == 0:
             self._held = True
-            self._table._in_flight[self._worker * self._table.slots + self._slot] += 1
-            store32(&entry.in_flight, entry.in_flight + 1)
+            change(&self._table._columns, self._slot, self._worker, 1)
             entry.changes += 1
         unlock(&entry.mutex)
         return verdict

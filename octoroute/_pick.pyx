@@ -13,7 +13,8 @@ from libc.stdlib cimport bsearch, calloc, free, malloc, qsort
 from libc.string cimport memcpy
 
 from octoroute._prefix cimport WAYS, PrefixIndex
-from octoroute._slots cimport load8, pressure_at, requests_at
+from octoroute._robust cimport load8
+from octoroute._slots cimport pressure_at, requests_at
 from octoroute._state cimport FleetState
 from octoroute._xoshiro cimport splitmix
 
@@ -166,7 +167,7 @@ cdef class Loads:
             group = &self._groups[i]
             group.first_point = points
             for endpoint in self._order[group.start:group.start + group.size]:
-                memcpy(halves, self._state._fleet.slot[self._members[endpoint].slot].digest, 16)
+                memcpy(halves, self._state._fleet.slot[self._members[endpoint].slot].place.digest, 16)
                 halves[0] ^= splitmix(&halves[1])
                 for _ in range(<int32_t>counts[endpoint]):
                     made[points] = Point(splitmix(&halves[0]), endpoint)

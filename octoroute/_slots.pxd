@@ -1,31 +1,33 @@
-"""The shared table of endpoints: layout, robust mutexes, atomic reads and writes, repair of a slot.
+"""The shared table of endpoints: layout, repair of a slot, what is in more than one step.
 
-Inline C: `_state.pyx` changes the table, `_pick.pyx` reads loads, `_limits.pyx` has its mutexes and
-atomics from here. Plain data without pointers: several processes see this memory.
+Inline C: `_state.pyx` changes the table, `_pick.pyx` reads loads. Plain data without pointers: several
+processes see this memory.
 """
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from octoroute._columns cimport Columns, Place, claims_of, recount
+from octoroute._robust cimport (
+    bump, init_mutex, load8, load32, load_double, lock, pthread_mutex_t, store8, store32, store_double,
+    unlock,
+)
+
 cdef extern from *:
     """
-    #include <errno.h>
-    #include <pthread.h>
-    #include <stdint.h>
-
     typedef struct {
         double healthy_since, last_check, last_activity, ttft_s, load_at, kv_use;
         uint32_t failures, successes, running, waiting;
     } octo_seen;
 
     typedef struct {
+        octo_place place;
         pthread_mutex_t mutex;
-        unsigned char digest[16];
         double weight;
         octo_seen seen;
-        uint32_t in_flight, others, configured_capacity, learnt_capacity;
-        uint8_t used, healthy, draining, asleep, kind;
+        uint32_t others, configured_capacity, learnt_capacity;
+        uint8_t healthy, draining, asleep, kind;
     } __attribute__((aligned(64))) octo_slot;
 
     typedef struct {
@@ -34,113 +36,48 @@ cdef extern from *:
         double prober_until;
         int32_t prober;
     } __attribute__((aligned(64))) octo_table;
-
-    static int octo_mutex_init(pthread_mutex_t *mutex) {
-        pthread_mutexattr_t attributes;
-        int failed = pthread_mutexattr_init(&attributes);
-        if (failed)
-            return failed;
-        failed = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-        if (!failed)
-            failed = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-        if (!failed)
-            failed = pthread_mutex_init(mutex, &attributes);
-        pthread_mutexattr_destroy(&attributes);
-        return failed;
-    }
-
-    /* 1 where the last holder died inside: the caller repairs what the mutex guards. */
-    static inline int octo_lock(pthread_mutex_t *mutex) {
-        if (__builtin_expect(pthread_mutex_lock(mutex) == EOWNERDEAD, 0)) {
-            pthread_mutex_consistent(mutex);
-            return 1;
-        }
-        return 0;
-    }
-
-    static inline double octo_load_double(const double *from) {
-        double value;
-        __atomic_load(from, &value, __ATOMIC_ACQUIRE);
-        return value;
-    }
-
-    static inline void octo_store_double(double *to, double value) {
-        __atomic_store(to, &value, __ATOMIC_RELEASE);
-    }
-
-    #define octo_load(from) __atomic_load_n((from), __ATOMIC_ACQUIRE)
-    #define octo_store(to, value) __atomic_store_n((to), (value), __ATOMIC_RELEASE)
-    #define octo_bump(to) __atomic_add_fetch((to), 1, __ATOMIC_ACQ_REL)
     """
-    ctypedef struct pthread_mutex_t:
-        pass
     ctypedef struct Seen "octo_seen":
         double healthy_since, last_check, last_activity, ttft_s, load_at, kv_use
         uint32_t failures, successes, running, waiting
     ctypedef struct Slot "octo_slot":
+        Place place
         pthread_mutex_t mutex
-        uint8_t digest[16]
         double weight                # in place of the configured one; 0 = none
         Seen seen
-        uint32_t in_flight, configured_capacity, learnt_capacity
+        uint32_t configured_capacity, learnt_capacity
         uint32_t others              # that are not ours, when the server was last asked
-        uint8_t used, healthy, draining, asleep, kind
+        uint8_t healthy, draining, asleep, kind
     ctypedef struct Table "octo_table":
         pthread_mutex_t mutex
         uint64_t generation
         double prober_until
         int32_t prober
-    int init_mutex "octo_mutex_init"(pthread_mutex_t *mutex) noexcept
-    int lock "octo_lock"(pthread_mutex_t *mutex) noexcept
-    int unlock "pthread_mutex_unlock"(pthread_mutex_t *mutex) noexcept
-    uint8_t load8 "octo_load"(const uint8_t *value) noexcept
-    uint32_t load32 "octo_load"(const uint32_t *value) noexcept
-    uint64_t load64 "octo_load"(const uint64_t *value) noexcept
-    void store8 "octo_store"(uint8_t *to, uint8_t value) noexcept
-    void store32 "octo_store"(uint32_t *to, uint32_t value) noexcept
-    double load_double "octo_load_double"(const double *value) noexcept
-    void store_double "octo_store_double"(double *to, double value) noexcept
-    uint64_t bump "octo_bump"(uint64_t *value) noexcept
 
 
 cdef struct Fleet:
-    int32_t slots
-    int32_t workers
     Table *table
     Slot *slot
     uint8_t *full                # the gates
-    uint32_t *in_flight          # [worker][slot]
-    uint32_t *claims             # [worker][slot]: how many owners the slot has in that process
+    Columns columns
 
 
 cdef inline void set_gate(Fleet *fleet, int32_t slot) noexcept:
     cdef Slot *entry = &fleet.slot[slot]
     cdef uint32_t capacity = entry.configured_capacity or entry.learnt_capacity
-    store8(&fleet.full[slot], capacity > 0 and entry.in_flight >= capacity)
+    store8(&fleet.full[slot], capacity > 0 and entry.place.in_flight >= capacity)
 
 
 cdef inline void enter(Fleet *fleet, int32_t slot) noexcept:
     """Lock a slot; where its last holder died inside, make total and gate agree with the columns again."""
-    cdef uint32_t total = 0
-    cdef int32_t worker
     if lock(&fleet.slot[slot].mutex):
-        for worker in range(fleet.workers):
-            total += fleet.in_flight[worker * fleet.slots + slot]
-        store32(&fleet.slot[slot].in_flight, total)
+        recount(&fleet.columns, slot)
         set_gate(fleet, slot)
         bump(&fleet.table.generation)          # it may have changed a flag and not told
 
 
 cdef inline void leave(Fleet *fleet, int32_t slot) noexcept:
     unlock(&fleet.slot[slot].mutex)
-
-
-cdef inline bint has_owner(Fleet *fleet, int32_t slot) noexcept:
-    cdef int32_t worker
-    for worker in range(fleet.workers):
-        if load32(&fleet.claims[worker * fleet.slots + slot]):
-            return True
-    return False
 
 
 cdef inline void forget(Fleet *fleet, int32_t slot) noexcept:
@@ -163,13 +100,13 @@ cdef inline void forget(Fleet *fleet, int32_t slot) noexcept:
 cdef inline void take(Fleet *fleet, int32_t slot, const uint8_t *digest, int32_t worker) noexcept:
     """Count one more owner, first making the slot `digest`'s own. The table is locked."""
     cdef Slot *entry = &fleet.slot[slot]
-    if not entry.used:
+    if not entry.place.used:
         init_mutex(&entry.mutex)
-    if not entry.used or memcmp(entry.digest, digest, 16) != 0:
+    if not entry.place.used or memcmp(entry.place.digest, digest, 16) != 0:
         forget(fleet, slot)
-        memcpy(entry.digest, digest, 16)
-        store8(&entry.used, 1)
-    fleet.claims[worker * fleet.slots + slot] += 1
+        memcpy(entry.place.digest, digest, 16)
+        store8(&entry.place.used, 1)
+    claims_of(&fleet.columns, worker, slot)[0] += 1
 
 
 cdef inline bint switch_flag(Fleet *fleet, uint8_t *flag, bint on) noexcept:
@@ -190,7 +127,7 @@ cdef inline void book_load(
     """
     cdef Slot *entry = &fleet.slot[slot]
     enter(fleet, slot)
-    own = max(own, entry.in_flight)
+    own = max(own, entry.place.in_flight)
     store32(&entry.others, running + waiting - own if running + waiting > own else 0)
     entry.seen.running = running
     store32(&entry.seen.waiting, waiting)
@@ -209,7 +146,7 @@ cdef inline double requests_at(const Fleet *fleet, int32_t slot, double fresh_si
     cdef uint32_t others = load32(&entry.others)
     if others > 0 and load_double(&entry.seen.load_at) < fresh_since:
         others = 0
-    return <double>load32(&entry.in_flight) + others
+    return <double>load32(&entry.place.in_flight) + others
 
 
 cdef inline double pressure_at(const Fleet *fleet, int32_t slot, double fresh_since) noexcept:

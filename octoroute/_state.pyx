@@ -15,11 +15,13 @@ cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
 
+from octoroute._columns cimport bytes_of, change, claims_of, find, has_owner, in_flight_of, lay_out
+from octoroute._robust cimport (
+    bump, init_mutex, load8, load32, load64, load_double, lock, store8, store32, store_double, unlock,
+)
 from octoroute._slots cimport (
-    Seen, Slot, Table, book_load, bump, enter, forget, has_owner, init_mutex, is_available, leave, load8,
-    load32, load64, load_double, lock, set_gate, store8, store32, store_double, switch_flag, take, unlock,
+    Seen, Slot, Table, book_load, enter, forget, is_available, leave, set_gate, switch_flag, take,
 )
 
 
@@ -65,19 +67,20 @@ cdef class FleetState:
     """
 
     def __cinit__(self, slots=4096, workers=1):
+        cdef uint8_t *columns
         if slots < 1 or workers < 1:
             raise ValueError("a fleet needs at least one slot and one worker")
         gates_at = sizeof(Table) + slots * sizeof(Slot)
         columns_at = gates_at + (slots + 63) // 64 * 64
-        memory = mmap(-1, columns_at + 2 * workers * slots * sizeof(uint32_t))
+        memory = mmap(-1, columns_at + bytes_of(slots, workers))
         PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
-        self.slots = self._fleet.slots = slots
-        self.workers = self._fleet.workers = workers
+        self.slots = self._fleet.columns.slots = slots
+        self.workers = self._fleet.columns.workers = workers
         self._fleet.table = <Table *>self._view.buf
         self._fleet.slot = <Slot *>(self._fleet.table + 1)
         self._fleet.full = <uint8_t *>self._view.buf + <size_t>gates_at
-        self._fleet.in_flight = <uint32_t *>(<uint8_t *>self._view.buf + <size_t>columns_at)
-        self._fleet.claims = self._fleet.in_flight + <size_t>(workers * slots)
+        columns = <uint8_t *>self._view.buf + <size_t>columns_at
+        lay_out(&self._fleet.columns, self._fleet.slot, sizeof(Slot), columns)
         self.gates = memoryview(memory)[gates_at:gates_at + slots].toreadonly()
         if init_mutex(&self._fleet.table.mutex) != 0:
             raise OSError("this system has no robust process-shared mutexes")
@@ -102,7 +105,7 @@ cdef class FleetState:
         return load64(&self._fleet.table.generation)
 
     cdef Slot *_at(self, int32_t slot) except NULL:
-        if not 0 <= slot < self.slots or not load8(&self._fleet.slot[slot].used):
+        if not 0 <= slot < self.slots or not load8(&self._fleet.slot[slot].place.used):
             raise IndexError(f"slot {slot} is not in use")
         return &self._fleet.slot[slot]
 
@@ -112,21 +115,12 @@ cdef class FleetState:
         MemoryError when the table is full. Each claim of a process is given back by one `release_slot` in it.
         """
         cdef const uint8_t *key = digest
-        cdef int32_t slot = int.from_bytes(digest, "little") % self.slots, found = -1
-        cdef Slot *entry
+        cdef int32_t found
         if len(digest) != 16:
             raise ValueError(f"a digest has 16 bytes, not {len(digest)}")
+        begin = int.from_bytes(digest, "little") % self.slots
         lock(&self._fleet.table.mutex)     # nothing to repair: what a dead one left half-made has no owner
-        for _ in range(self.slots):
-            entry = &self._fleet.slot[slot]
-            if entry.used and memcmp(entry.digest, key, 16) == 0:
-                found = slot
-                break
-            if found < 0 and entry.in_flight == 0 and not has_owner(&self._fleet, slot):
-                found = slot
-            if not entry.used:
-                break
-            slot = (slot + 1) % self.slots
+        found = find(&self._fleet.columns, key, begin)
         if found >= 0:
             take(&self._fleet, found, key, self._worker)
         unlock(&self._fleet.table.mutex)
@@ -138,31 +132,29 @@ cdef class FleetState:
         """Give back one claim of this process. Unclaimed, a slot forgets its health and is free once idle."""
         cdef uint32_t *claims
         self._at(slot)
-        claims = &self._fleet.claims[self._worker * self.slots + slot]
+        claims = claims_of(&self._fleet.columns, self._worker, slot)
         lock(&self._fleet.table.mutex)
         claims[0] -= claims[0] > 0
-        if not has_owner(&self._fleet, slot):
+        if not has_owner(&self._fleet.columns, slot):
             forget(&self._fleet, slot)
         unlock(&self._fleet.table.mutex)
 
     def reclaim(self, int32_t worker):
         """After a worker's end, before another has its number: give its claims and requests back (count)."""
-        cdef uint32_t *column
-        cdef int32_t slot
+        cdef int32_t slot, had
         cdef uint64_t reclaimed = 0
         if not 0 <= worker < self.workers:
             raise ValueError(f"worker {worker} of {self.workers}")
         lock(&self._fleet.table.mutex)
         for slot in range(self.slots):
-            if self._fleet.slot[slot].used:
+            if self._fleet.slot[slot].place.used:
                 enter(&self._fleet, slot)
-                column = &self._fleet.in_flight[worker * self.slots + slot]
-                reclaimed += column[0]
-                store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight - column[0])
-                column[0] = 0
+                had = in_flight_of(&self._fleet.columns, worker, slot)[0]
+                reclaimed += had
+                change(&self._fleet.columns, slot, worker, -had)
                 set_gate(&self._fleet, slot)
                 leave(&self._fleet, slot)
-                self._fleet.claims[worker * self.slots + slot] = 0
+                claims_of(&self._fleet.columns, worker, slot)[0] = 0
         if self._fleet.table.prober == worker:
             self._fleet.table.prober_until = -INFINITY
         unlock(&self._fleet.table.mutex)
@@ -208,26 +200,23 @@ cdef class FleetState:
         enter(&self._fleet, slot)
         vacant = not self._fleet.full[slot]
         if vacant:
-            self._fleet.in_flight[self._worker * self.slots + slot] += 1
-            store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight + 1)
+            change(&self._fleet.columns, slot, self._worker, 1)
             set_gate(&self._fleet, slot)
         leave(&self._fleet, slot)
         return vacant
 
     cdef bint _release(self, int32_t slot, int32_t worker) noexcept:
-        cdef uint32_t *column = &self._fleet.in_flight[worker * self.slots + slot]
         cdef bint held
         enter(&self._fleet, slot)
-        held = column[0] > 0
+        held = in_flight_of(&self._fleet.columns, worker, slot)[0] > 0
         if held:
-            column[0] -= 1
-            store32(&self._fleet.slot[slot].in_flight, self._fleet.slot[slot].in_flight - 1)
+            change(&self._fleet.columns, slot, worker, -1)
             set_gate(&self._fleet, slot)
         leave(&self._fleet, slot)
         return held
 
     def in_flight(self, int32_t slot):
-        return load32(&self._at(slot).in_flight)
+        return load32(&self._at(slot).place.in_flight)
 
     def capacity(self, int32_t slot):
         """How many may be in flight: as configured, else as learnt from the server; 0 = any number."""
