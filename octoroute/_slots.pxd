@@ -62,10 +62,13 @@ cdef struct Fleet:
     Columns columns
 
 
-cdef inline void set_gate(Fleet *fleet, int32_t slot) noexcept:
+cdef inline bint set_gate(Fleet *fleet, int32_t slot) noexcept:
+    """Close or open a gate, as count and capacity have it. True where that opened it."""
     cdef Slot *entry = &fleet.slot[slot]
     cdef uint32_t capacity = entry.configured_capacity or entry.learnt_capacity
-    store8(&fleet.full[slot], capacity > 0 and entry.place.in_flight >= capacity)
+    cdef bint full = capacity > 0 and entry.place.in_flight >= capacity, before = fleet.full[slot]
+    store8(&fleet.full[slot], full)
+    return before and not full
 
 
 cdef inline void enter(Fleet *fleet, int32_t slot) noexcept:

@@ -3,6 +3,7 @@
 cimport cython
 from libc.stdint cimport int32_t
 
+from octoroute._bells cimport Bells
 from octoroute._slots cimport Fleet, Slot
 
 
@@ -11,6 +12,7 @@ cdef class FleetState:
     cdef readonly int32_t slots
     cdef readonly int32_t workers
     cdef readonly object gates       # a byte per slot, 1 = full: what a Selector looks at
+    cdef readonly Bells bells        # for workers in which requests wait
     cdef int32_t _worker
     cdef Py_buffer _view
     cdef Fleet _fleet

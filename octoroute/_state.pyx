@@ -16,6 +16,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from octoroute._bells cimport Bells
 from octoroute._columns cimport bytes_of, change, claims_of, find, has_owner, in_flight_of, lay_out
 from octoroute._robust cimport (
     bump, init_mutex, load8, load32, load64, load_double, lock, store8, store32, store_double, unlock,
@@ -81,6 +82,7 @@ cdef class FleetState:
         self._fleet.full = <uint8_t *>self._view.buf + <size_t>gates_at
         columns = <uint8_t *>self._view.buf + <size_t>columns_at
         lay_out(&self._fleet.columns, self._fleet.slot, sizeof(Slot), columns)
+        self.bells = Bells(workers)
         self.gates = memoryview(memory)[gates_at:gates_at + slots].toreadonly()
         if init_mutex(&self._fleet.table.mutex) != 0:
             raise OSError("this system has no robust process-shared mutexes")
@@ -142,6 +144,7 @@ cdef class FleetState:
     def reclaim(self, int32_t worker):
         """After a worker's end, before another has its number: give its claims and requests back (count)."""
         cdef int32_t slot, had
+        cdef bint opened = False
         cdef uint64_t reclaimed = 0
         if not 0 <= worker < self.workers:
             raise ValueError(f"worker {worker} of {self.workers}")
@@ -152,12 +155,15 @@ cdef class FleetState:
                 had = in_flight_of(&self._fleet.columns, worker, slot)[0]
                 reclaimed += had
                 change(&self._fleet.columns, slot, worker, -had)
-                set_gate(&self._fleet, slot)
+                opened |= set_gate(&self._fleet, slot)
                 leave(&self._fleet, slot)
                 claims_of(&self._fleet.columns, worker, slot)[0] = 0
         if self._fleet.table.prober == worker:
             self._fleet.table.prober_until = -INFINITY
         unlock(&self._fleet.table.mutex)
+        self.bells.reclaim(worker)
+        if opened:
+            self.bells.ring(-1)
         return reclaimed
 
     def may_probe(self, double now, double lease_s):
@@ -206,13 +212,15 @@ cdef class FleetState:
         return vacant
 
     cdef bint _release(self, int32_t slot, int32_t worker) noexcept:
-        cdef bint held
+        cdef bint held, opened = False
         enter(&self._fleet, slot)
         held = in_flight_of(&self._fleet.columns, worker, slot)[0] > 0
         if held:
             change(&self._fleet.columns, slot, worker, -1)
-            set_gate(&self._fleet, slot)
+            opened = set_gate(&self._fleet, slot)
         leave(&self._fleet, slot)
+        if opened and self.bells.anybody():
+            self.bells.ring(self._worker)
         return held
 
     def in_flight(self, int32_t slot):
@@ -225,13 +233,16 @@ cdef class FleetState:
 
     def set_capacity(self, int32_t slot, int64_t configured=-1, int64_t learnt=-1):
         cdef Slot *entry = self._at(slot)
+        cdef bint opened
         enter(&self._fleet, slot)
         if configured >= 0:
             store32(&entry.configured_capacity, <uint32_t>configured)
         if learnt >= 0:
             store32(&entry.learnt_capacity, <uint32_t>learnt)
-        set_gate(&self._fleet, slot)
+        opened = set_gate(&self._fleet, slot)
         leave(&self._fleet, slot)
+        if opened:
+            self.bells.ring(-1)
 
     def available(self, slots):
         """One byte per slot of `slots`: 1 where it is healthy, not draining and not asleep."""

@@ -41,7 +41,7 @@ from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.rounds import Rounds
 from octoroute.upstream.sites import Sites
-from octoroute.upstream.waiting import WaitingRoom
+from octoroute.upstream.waiting_rooms import WaitingRooms
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,12 @@ class Shared:
         """From here this process is the worker of that number."""
         self.state.worker = self.limits.worker = worker
         self.registry.bind(worker)
-        self.board.bind(worker)
 
     def reclaim(self, worker: int) -> None:
         """After a worker's end: what it had under way counts no longer."""
         self.state.reclaim(worker)
         self.limits.reclaim(worker)
+        self.board.clear(worker)
         self.outage.note(worker, "connecting")
 
     def _in_flight(self) -> Iterator[tuple[str, int]]:
@@ -138,7 +138,7 @@ class Gateway:
         self.worker = worker
         self.sharing = self._sharing(config)
         self.keys = self._gatekeeper(config)
-        self.queues = {tier: WaitingRoom(tier, self.registry, self.shared.board) for tier in TIERS}
+        self.queues = WaitingRooms(self.registry, self.shared.board, self.shared.state.bells, worker)
         self._configure_queues()
         self.forwarder = Forwarder(self.queues)
         self.sites = Sites(self.forwarder.outbox)
@@ -172,6 +172,7 @@ class Gateway:
     def start(self) -> None:
         """Starts the deadlines' tick, the housekeeping and the probes."""
         self._claim_probing()
+        self.queues.listen()
         self._run(self._every(TICK_SECONDS, [self.forwarder.tick, self.lines.flush]))
         self._run(self._every(HOUSEKEEPING_SECONDS, self.housekeeping))
         self._run(self.probing.run())
@@ -180,6 +181,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Ends the tasks and closes every idle connection to a server."""
+        self.queues.close()
         self._stop_sharing()
         for task in self._tasks:
             task.cancel()
@@ -273,9 +275,8 @@ class Gateway:
     def _configure_queues(self) -> None:
         queue, groups = self.snapshot.config.queue, self.snapshot.groups
         bounds = Bounds(queue.max_waiting, queue.max_wait_seconds, queue.max_waiting_bytes)
-        importance = self.snapshot.config.routing.default_importance
-        for tier, waiting in self.queues.items():
-            waiting.configure(bounds, importance, groups, self.snapshot.terms[tier].hope_s)
+        hopes = {tier: self.snapshot.terms[tier].hope_s for tier in TIERS}
+        self.queues.configure(bounds, self.snapshot.config.routing.default_importance, groups, hopes)
 
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability

@@ -113,6 +113,11 @@ class Queue(Generic[W]):
         """All that wait, by arrival."""
         return iter(list(self._waiters.values()))
 
+    @property
+    def since(self) -> float:
+        """When the first came of those that wait; inf where nobody does."""
+        return next(iter(self._waiters.values())).since if self._waiters else inf
+
     def join(self, waiter: W, now: float) -> list[tuple[W, Reason]]:
         """Puts it into the queue. The answer is who has to leave for it, itself perhaps."""
         waiter.since = now

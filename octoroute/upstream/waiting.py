@@ -1,7 +1,8 @@
 """The waiting room of one tier: requests that found every endpoint full stay here until one has a place.
 
-Whose turn it is, admission/queue.py says. A place that this worker gives back goes to the next at once; those
-that other workers give back, that a server has more of, or that a recovery brings, are found by `look`.
+Whose turn it is, admission/queue.py says. A place that is given back, here or in another worker, goes to the
+next at once; what a recovery brings is found by `look`. Of several workers in which somebody waits, the one
+goes first whose first has waited longest: the others let it, for a moment, because no place may stay free.
 
 Where the last healthy endpoint has just failed, requests wait here for a moment too: a server that is started
 again is back soon, and a probe finds that out.
@@ -9,7 +10,7 @@ again is back soon, and a probe finds that out.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import ceil
 from typing import Final
 
@@ -26,7 +27,8 @@ from octoroute.observe.registry import Registry
 REASONS: Final = ("max_waiting", "max_waiting_bytes", "max_wait_seconds", "client_gone", "no_endpoint")
 MAX_RETRY_AFTER_S: Final = 3600
 BYTES_PER_TOKEN: Final = 4
-
+# How long a free place is left to a worker whose first has waited longer: far more than it needs to take it.
+COURTESY_SECONDS: Final = 0.005
 
 # Of a group's vacancies, those where waiting makes sense.
 COMES_FREE: Final = ("full", "free")
@@ -67,11 +69,24 @@ class Ticket(Waiter):
 
 
 class WaitingRoom:
-    """Of one worker. Who wants a place looks at `waiting` first: where anybody waits, it joins them."""
+    """Of one worker. Who wants a place looks at `waiting` first: where anybody waits, it joins them.
 
-    def __init__(self, tier: str, registry: Registry, board: WaitingBoard) -> None:
+    `ring_for` has other workers say when they give a place back, as long as anybody waits.
+    """
+
+    def __init__(
+        self,
+        tier: str,
+        registry: Registry,
+        board: WaitingBoard,
+        worker: int,
+        ring_for: Callable[[bool], None],
+    ) -> None:
         self.waiting = 0
         self._tier = tier
+        self._worker = worker
+        self._ring_for = ring_for
+        self._later: asyncio.TimerHandle | None = None
         self._queue: Queue[Ticket] = Queue()
         self._importance = "normal"
         self._groups: Mapping[Target, Group] = {}
@@ -124,8 +139,7 @@ class WaitingRoom:
         ticket.since = now
         if vacancy == "free":
             # Who waits goes first. What is left then, none of them is able to use.
-            self.freed()
-            lease = group.pick(tried, facts)
+            lease = group.pick(tried, facts) if self.freed() else None
             if lease is not None:
                 ticket.future.set_result(lease)
                 return ticket
@@ -136,7 +150,11 @@ class WaitingRoom:
                     return None
                 raise self._overloaded(ticket, "too many requests wait", now)
             _fail(dropped, self._overloaded(dropped, "too many requests wait", now))
+        first = not self.waiting
         self._note()
+        if first:
+            # Whoever gave a place back just before did not know that anybody waits.
+            self.freed()
         return ticket
 
     def promises(self, target: Target, group: Group, tried: Collection[Endpoint]) -> bool:
@@ -186,11 +204,23 @@ class WaitingRoom:
                 lease.release()
                 self.freed()
 
-    def freed(self) -> None:
-        """A place may have become free."""
-        if self.waiting:
-            self._serve(time.monotonic())
-            self._note()
+    def freed(self) -> bool:
+        """A place may have become free. False where it is left to another worker for a moment."""
+        if not self.waiting:
+            return True
+        if self._board.first_elsewhere(self._worker, self._tier) < self._queue.since:
+            if self._later is None:
+                self._later = asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._now)
+            return False
+        self._now()
+        return True
+
+    def _now(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._serve(time.monotonic())
+        self._note()
 
     def look(self) -> None:
         """Looks for places that became free unseen, and for those that have waited in vain."""
@@ -253,8 +283,10 @@ class WaitingRoom:
         )
 
     def _note(self) -> None:
-        self.waiting = self._queue.waiting
-        self._board.write(self._tier, self.waiting)
+        before, self.waiting = self.waiting, self._queue.waiting
+        self._board.write(self._worker, self._tier, self.waiting, self._queue.since)
+        if (before > 0) != (self.waiting > 0):
+            self._ring_for(self.waiting > 0)
 
 
 def _fail(ticket: Ticket, error: GatewayError) -> None:

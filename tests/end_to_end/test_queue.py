@@ -10,7 +10,7 @@ import pytest
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
-from tests.end_to_end.processes import PATH, Held, Stream, refuses, reload, until
+from tests.end_to_end.processes import PATH, Held, Stream, refuses, reload, until, worker_of
 from tests.end_to_end.test_observability import scrape
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat, converse, fetch
 
@@ -321,3 +321,25 @@ async def test_who_finds_a_place_that_those_who_wait_can_t_use_has_not_waited(
         held.go.set()
         assert await stream.rest() == WHOLE
         await asyncio.gather(*tasks)
+
+
+async def test_a_place_that_one_worker_gives_back_is_for_those_that_wait_in_another(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm")
+    held = Held(server)
+    config = fleet_config([endpoint(server, max_in_flight=1)], server={"workers": 2})
+    one = await gateway(config)
+    async with AsyncExitStack() as stack:
+        first = await Stream.open(stack, one.port)
+        while True:
+            waits = await stack.enter_async_context(WireClient(one.port))
+            waits.get("/health")
+            if worker_of(await waits.reply()) != first.worker:
+                break
+        waits.post(PATH, chat(stream=True))
+        await waiting(one.port, 1)
+        held.go.set()
+        assert await first.rest() == WHOLE
+        assert (await waits.head()).status == 200
+        assert await waits.data_of(len(WHOLE)) == WHOLE

@@ -1,0 +1,119 @@
+"""Requests that wait in one worker, and places that another one gives back: no tick of the clock is needed.
+
+Both workers are this process, which has both bells and the memory that workers share.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from octoroute.admission.board import WaitingBoard
+from octoroute.balance.endpoint import Endpoint, EndpointSpec, FleetState, Lease, claim_endpoints
+from octoroute.balance.group import Group
+from octoroute.exchange import RequestView, Target
+from octoroute.observe.registry import Registry
+from octoroute.upstream.waiting import Ticket
+from octoroute.upstream.waiting_rooms import WaitingRooms
+
+DEADLINE_S = 10.0
+VIEW = RequestView("req-1", "/v1/chat/completions", b"{}", {}, "fast", False)
+
+
+def spec(tier: str, name: str, **more: int) -> EndpointSpec:
+    return EndpointSpec(tier=tier, name=name, base_url="http://gpu-1:8080/v1", **more)  # type: ignore[arg-type]
+
+
+class Workers:
+    """Two workers of one fleet."""
+
+    def __init__(self, *specs: EndpointSpec) -> None:
+        self.state = FleetState(workers=2)
+        board, registry = WaitingBoard(2), Registry(2, list, list)
+        self.rooms = [WaitingRooms(registry, board, self.state.bells, worker) for worker in range(2)]
+        self.groups = {
+            each.spec.tier: Group(each.spec.tier, [each], self.state)
+            for each in claim_endpoints(specs, self.state)
+        }
+        for rooms in self.rooms:
+            rooms.listen()
+
+    def close(self) -> None:
+        for rooms in self.rooms:
+            rooms.close()
+
+    def take(self, worker: int, tier: str = "fast") -> Lease[Endpoint]:
+        self.state.worker = worker
+        lease = self.groups[tier].pick()
+        assert lease is not None
+        return lease
+
+    def wait(self, worker: int, tier: str = "fast") -> Ticket:
+        self.state.worker = worker
+        ticket = self.rooms[worker][tier].join(VIEW, Target(tier), self.groups[tier])
+        assert ticket is not None
+        return ticket
+
+    async def place(self, worker: int, ticket: Ticket) -> Lease[Endpoint] | None:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.rooms[worker][ticket.target.tier].wait(ticket)
+
+    def give_back(self, worker: int, lease: Lease[Endpoint]) -> None:
+        """As an attempt does that is over."""
+        self.state.worker = worker
+        tier = lease.endpoint.spec.tier
+        lease.release()
+        if self.rooms[worker][tier].waiting:
+            self.rooms[worker][tier].freed()
+
+
+@pytest_asyncio.fixture
+async def workers() -> AsyncIterator[Workers]:
+    both = Workers(spec("fast", "a", max_in_flight=1))
+    yield both
+    both.close()
+
+
+async def test_a_place_that_another_worker_gives_back_goes_to_who_waits(workers: Workers) -> None:
+    lease = workers.take(0)
+    ticket = workers.wait(1)
+    workers.give_back(0, lease)
+    assert await workers.place(1, ticket) is not None
+
+
+async def test_a_place_that_was_given_back_while_somebody_began_to_wait_is_found(workers: Workers) -> None:
+    # Between the look for a place and the flag that says that somebody waits.
+    room, ring_for = workers.rooms[1]["fast"], workers.rooms[1]["fast"]._ring_for
+    lease = workers.take(0)
+
+    def late(waits: bool) -> None:
+        if waits:
+            workers.give_back(0, lease)
+        ring_for(waits)
+
+    room._ring_for = late
+    assert await workers.place(1, workers.wait(1)) is not None
+
+
+async def test_who_has_waited_longest_in_any_worker_goes_first(workers: Workers) -> None:
+    lease = workers.take(0)
+    older, younger = workers.wait(1), workers.wait(0)
+    workers.give_back(0, lease)
+    first = await workers.place(1, older)
+    assert first is not None
+    assert not younger.future.done()
+    workers.give_back(1, first)
+    assert await workers.place(0, younger) is not None
+
+
+async def test_a_place_that_the_one_who_waits_longest_does_not_take_goes_to_the_next(
+    workers: Workers,
+) -> None:
+    lease = workers.take(0)
+    older, younger = workers.wait(1), workers.wait(0)
+    # Its worker does not look.
+    workers.rooms[1].close()
+    workers.give_back(0, lease)
+    assert await workers.place(0, younger) is not None
+    assert not older.future.done()
+    workers.rooms[1].listen()
