@@ -175,7 +175,7 @@ cpdef tuple parse_head(bytes data):
     return head, end
 
 
-# (bytes, Head) of heads that were read last: most of a server's are alike to the last byte, and mean the same.
+# (bytes, Head) of heads that were read last: most of a server's are alike to the last byte and mean the same.
 cdef list recent = []
 
 

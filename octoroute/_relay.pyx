@@ -14,6 +14,7 @@ from octoroute._delivered cimport Delivered
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
 from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, HeadReader
+from octoroute._send cimport Sender
 from octoroute._sse cimport last_event_end, names
 from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
@@ -147,6 +148,8 @@ cdef class Relay(TurningPoints):
     cpdef spoke(self):
         """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
+        if type(self.write) is Sender:
+            (<Sender>self.write).waiting = True
 
     cdef void forget_held(self):
         self.held.clear()
@@ -164,7 +167,10 @@ cdef class Relay(TurningPoints):
         self.bytes_out += len(data)
         self.out_ns = now
         self.clean = clean
-        self.write(data)
+        if type(self.write) is Sender:
+            (<Sender>self.write).put(data)
+        else:
+            self.write(data)
 
     cdef bint must_reframe(self, bytes data, Py_ssize_t settled, Py_ssize_t used):
         """Whether `data` may hold the usage event or a part of it, so that it can't go out as it came."""

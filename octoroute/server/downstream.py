@@ -81,7 +81,7 @@ class Downstream:
         self.started = True
         if self._http11 and (head.framing == CHUNKED or (head.length >= 0 and not head.event_stream)):
             self._chunked = head.framing == CHUNKED
-            relay.pass_on(self._transport.write, prefix)
+            relay.pass_on(self._wire.sender(), prefix)
             return
         self._recoded = True
         self._transport.write(prefix)

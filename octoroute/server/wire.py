@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from octoroute._request import RequestHead, read_head
+from octoroute._send import Sender
 from octoroute.admission.limits import Tenant
 from octoroute.errors import GatewayError, Internal, InvalidRequest, WriteBody, openai_body, render
 from octoroute.server.reading import new_id
@@ -74,6 +75,7 @@ class ClientWire(web.RequestHandler):
 
     __slots__ = (
         "_gone",
+        "_sender",
         "busy",
         "enter",
         "express",
@@ -101,6 +103,7 @@ class ClientWire(web.RequestHandler):
         # Whose key the request under way carries, if it goes by aiohttp's road.
         self.tenant: Tenant | None = None
         self._gone: asyncio.Future[None] | None = None
+        self._sender: Sender | None = None
 
     def data_received(self, data: bytes) -> None:
         express = self.express
@@ -136,6 +139,18 @@ class ClientWire(web.RequestHandler):
             self.head_bytes = len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.refuse_head(header_too_large())
+
+    def sender(self) -> Sender:
+        """What an answer that flows is written with; before it, anything else may write to the transport."""
+        sender = self._sender
+        if sender is None:
+            transport = self.transport
+            assert transport is not None
+            plain = transport.get_extra_info("sslcontext") is None
+            fd = transport.get_extra_info("socket").fileno() if plain else -1
+            self._sender = sender = Sender(transport, fd)
+        sender.waiting = True
+        return sender
 
     @property
     def requests(self) -> int:
@@ -240,6 +255,9 @@ class ClientWire(web.RequestHandler):
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._sender is not None:
+            self._sender.forget()
+            self._sender = None
         feed = self.feed
         if feed is not None:
             self.feed = None
