@@ -11,7 +11,7 @@ cdef extern from *:
     #include <pthread.h>
     #include <stdint.h>
 
-    static int octo_mutex_init(pthread_mutex_t *mutex) {
+    static inline int octo_mutex_init(pthread_mutex_t *mutex) {
         pthread_mutexattr_t attributes;
         int failed = pthread_mutexattr_init(&attributes);
         if (failed)
