@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from octoroute._gaps import set_gap_bounds
 from octoroute._http1 import parse_head
 from octoroute._relay import Relay
-from octoroute._sweep import sweep
+from octoroute._sweep import forgive, sweep
 from octoroute.observe.metrics import INTER_TOKEN_S
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -273,6 +273,18 @@ def overdue(change: Callable[[Answer], None]) -> list[str]:
     change(relay)
     sweep([relay], time.monotonic_ns() + 10_000_000_000)
     return relay.calls
+
+
+def test_nobody_is_overdue_for_the_time_that_the_gateway_stood_still() -> None:
+    relay = Answer()
+    relay.deadline_ns = time.monotonic_ns() + 5_000_000_000
+    relay.data_received(STREAM_HEAD)
+    late = time.monotonic_ns() + 10_000_000_000
+    forgive([relay], 9_000_000_000)
+    sweep([relay], late)
+    assert relay.calls == []
+    sweep([relay], late + 5_000_000_000)
+    assert relay.calls == ["overdue"]
 
 
 def test_the_sweep_tells_who_is_overdue_and_who_hears_nothing() -> None:

@@ -4,8 +4,9 @@ the budgets of retries, the queues.
 
 import time
 from collections.abc import Mapping
+from typing import Final
 
-from octoroute._sweep import sweep
+from octoroute._sweep import forgive, sweep
 from octoroute.balance.endpoint import Endpoint
 from octoroute.balance.retry_budget import RetryBudget
 from octoroute.exchange import TIERS
@@ -13,6 +14,10 @@ from octoroute.upstream.connection import Connection
 from octoroute.upstream.hedge import Hedging
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.waiting import WaitingRoom
+
+# A tick so late comes after a pause of the whole process: it was stopped, its machine moved, others had its
+# core. What servers sent meanwhile has not been read yet.
+LATE_NS: Final = 1_000_000_000
 
 
 class Forwarder:
@@ -24,6 +29,7 @@ class Forwarder:
         self.queues = queues
         self.budgets = {tier: RetryBudget() for tier in TIERS}
         self.hedging = {tier: Hedging() for tier in TIERS}
+        self._ticked_ns = time.monotonic_ns()
 
     def mark(self) -> None:
         """Moves the windows of the retry budgets on; about once a second."""
@@ -35,7 +41,12 @@ class Forwarder:
         """Looks after deadlines, silence and incomplete events of all exchanges under way, and after those
         that wait for a place.
         """
-        sweep(self.active, time.monotonic_ns())
+        now = time.monotonic_ns()
+        since_ns, self._ticked_ns = now - self._ticked_ns, now
+        if since_ns > LATE_NS:
+            forgive(self.active, since_ns)
+        else:
+            sweep(self.active, now)
         for queue in self.queues.values():
             if queue.waiting:
                 queue.look()

@@ -1,6 +1,8 @@
 """Servers that are away for a moment, all of them or one after the other, as when they are started again."""
 
 import asyncio
+import os
+import signal
 import socket
 
 import pytest
@@ -9,10 +11,11 @@ from octoroute.demo import SimulatedServer
 from octoroute.demo.answers import prompt_of_messages
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
-from tests.end_to_end.processes import until
+from tests.end_to_end.processes import until, workers
 from tests.end_to_end.wire_client import converse
 
 TEXT = prompt_of_messages([{"role": "user", "content": "hello"}])
+SAID = b'{"choices":[{"message":{"content":"yes"}}]}'
 FIRST = {"failures": 1}  # makes unhealthy; only a probe finds out that it is well again
 
 
@@ -59,6 +62,30 @@ async def test_servers_that_stay_away_are_told_honestly_and_found_again(
         server.set_fault(None)
     await until(lambda: "it works again" in one.log)
     assert (await converse(one.port)).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_gateway_that_stood_still_blames_no_server_for_it(
+    serve: StartServer, gateway: StartGateway, stream: bool
+) -> None:
+    server, other = await _pair(serve)
+    config = fleet_config([endpoint(server, priority=2), other], timeouts={"fast": 1.0}, health=FIRST)
+    one = await gateway(config)
+    go = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    answer = b'data: {"choices":[{"delta":{"content":"yes"}}]}\n\n' if stream else SAID
+    of_kind = b"text/event-stream" if stream else b"application/json"
+    server.script(lambda _: [go, head % (of_kind, len(answer)) + answer])
+    asked = asyncio.create_task(converse(one.port, stream=stream))
+    await server.wait_for(lambda: bool(server.completions))
+    (worker,) = workers(one)
+    os.kill(worker, signal.SIGSTOP)
+    await asyncio.sleep(1.5)  # the gateway's clock goes on
+    os.kill(worker, signal.SIGCONT)
+    await asyncio.sleep(0.3)  # so do its ticks
+    go.set()
+    assert (await asked).text == "yes"
+    assert not other.completions
 
 
 async def test_a_server_that_takes_no_connections_is_passed_over(
