@@ -21,6 +21,8 @@ __all__ = ["WHYS", "FatalSelectionError", "Group", "Lease", "PrefixIndex", "Vaca
 Vacancy = Literal["free", "full", "none_healthy", "all_tried"]
 
 SLOW_START_SHARE = 0.1
+# How many endpoints are passed over for a steady one.
+LOOKS = 3
 # Of choices by affinity, in the order of Loads.take_tally.
 WHYS = ("holder", "ring", "least_loaded")
 
@@ -97,6 +99,28 @@ class Group:
                 return lease
             # Another worker took the last place after the draw; the gate is closed now, so draw again.
         return None
+
+    def pick_steady(
+        self, tried: Collection[Endpoint] = (), facts: bytes | None = None
+    ) -> Lease[Endpoint] | None:
+        """The same for a request that has failed elsewhere: of the highest priority that has a free endpoint,
+        one whose last request or probe did not fail, if some draws find any.
+        """
+        first = self.pick(tried, facts)
+        if first is None or not first.endpoint.consecutive_failures:
+            return first
+        passed = [*tried, first.endpoint]
+        for _ in range(LOOKS):
+            other = self.pick(passed, facts)
+            if other is None:
+                break
+            found = other.endpoint
+            if found.spec.priority == first.endpoint.spec.priority and not found.consecutive_failures:
+                first.release()
+                return other
+            other.release()
+            passed.append(found)
+        return first
 
     def vacancy(self, tried: Collection[Endpoint] = ()) -> Vacancy:
         """Why `pick` gave None, or `free` where it would not."""

@@ -42,7 +42,8 @@ async def _untried(request: "Forwarding") -> Lease[Endpoint] | None:
     queue, ticket = request.queue, request.ticket
     try:
         if ticket is None:
-            lease = None if queue.waiting else request.group.pick(request.tried, request.facts)
+            pick = request.group.pick if request.failure is None else request.group.pick_steady
+            lease = None if queue.waiting else pick(request.tried, request.facts)
             if lease is not None:
                 return lease
             ticket = queue.join(

@@ -194,3 +194,31 @@ def test_a_corrupt_weight_is_fatal_at_every_pick_and_not_before(weight: float) -
     with pytest.raises(FatalSelectionError):
         group.vacancy()
     assert [endpoint.in_flight for endpoint in group.endpoints] == [0, 0]
+
+
+def steady(group: Group, tried: tuple[Endpoint, ...] = ()) -> Counter[str]:
+    names: Counter[str] = Counter()
+    for _ in range(200):
+        lease = group.pick_steady(tried)
+        assert lease is not None
+        names[lease.endpoint.spec.name] += 1
+        lease.release()
+    assert [endpoint.in_flight for endpoint in group.endpoints] == [0] * len(group.endpoints)
+    return names
+
+
+def test_a_retry_goes_to_an_endpoint_whose_last_request_did_not_fail() -> None:
+    group = a_group(*named("a", "b", "c"))
+    a, b, c = group.endpoints
+    record_failure(a, 3)
+    record_failure(b, 3)
+    assert steady(group).keys() == {"c"}
+    assert steady(group, (c,)).keys() == {"a", "b"}
+    record_success(b, 1.0)
+    assert steady(group, (c,)).keys() == {"b"}
+
+
+def test_a_retry_does_not_leave_the_highest_priority_for_that() -> None:
+    group = a_group(*named("low"), *named("high", priority=9))
+    record_failure(group.endpoints[1], 3)
+    assert steady(group).keys() == {"high"}
