@@ -38,6 +38,7 @@ from octoroute.upstream.events import DONE, write_event
 from octoroute.upstream.failure import broke_off
 from octoroute.upstream.fetch import fetch
 from octoroute.upstream.kind import learn_kind
+from octoroute.upstream.pulse import PING_NS, Pulse
 from octoroute.upstream.sequel import Sequel, Spent
 from octoroute.upstream.site import Site
 from octoroute.upstream.transcript import Transcript
@@ -48,7 +49,6 @@ MAX_BREAKS: Final = 8
 COUNT_SECONDS: Final = 1.0
 # Between two looks for an endpoint that recovers.
 WAIT_SECONDS: Final = 0.05
-PING_NS: Final = 15_000_000_000
 
 
 class Unresumed(Exception):
@@ -78,6 +78,8 @@ class Rescue:
     endpoint: Endpoint | None = None  # that answers now
     first: Endpoint | None = None
     so_far: Transcript | None = None
+    broken: Connection | None = None  # the first that broke
+    pulse: Pulse | None = None  # from then on
     broke: bool = False
     whole: bool = True  # what the client got ends with a whole event
 
@@ -109,6 +111,7 @@ class Rescue:
     def note_break(self, connection: Connection) -> None:
         """The stream broke: what was delivered is known for good."""
         self.broke = True
+        self.broken = connection
         self.whole = connection.clean and self.absorb(connection).between_events
 
     def watch_over(self, connection: Connection, endpoint: Endpoint) -> None:
@@ -127,8 +130,10 @@ class Rescue:
         """
         outcome = self.outcome
         assert self.endpoint is not None
+        assert self.broken is not None
         self.first = self.endpoint
         self.keeps = False
+        self.pulse = Pulse(self.client, self.broken, PING_NS)
         try:
             for _ in range(MAX_BREAKS):
                 if await self._pass_over(self.endpoint):
@@ -141,6 +146,8 @@ class Rescue:
             outcome.recoveries.append((self.endpoint.spec.name, end.outcome))
             outcome.error = f"{outcome.error}; not resumed: {end}"
             self.client.break_off(broke_off(), clean=self.whole)
+        finally:
+            self.pulse.stop()
 
     def _others(self, broken: Endpoint) -> list[Endpoint]:
         """Who can't go on with what `broken` began: itself, and whoever has another model."""
@@ -207,7 +214,7 @@ class Rescue:
         while True:
             group = self.group
             facts = group.facts(self.view)
-            lease = group.pick([*tried, *self.slow], facts) or group.pick(tried, facts)
+            lease = group.pick_steady([*tried, *self.slow], facts) or group.pick_steady(tried, facts)
             if lease is None and group.vacancy(tried) == "full":
                 try:
                     lease = await self._wait_in_queue(tried, facts)
@@ -305,6 +312,8 @@ class Rescue:
             return "connect"
         self.active[connection] = endpoint
         self.watch_over(connection, endpoint)
+        assert self.pulse is not None
+        self.pulse.turn_to(connection)
         self.client.attach(connection)
         second = Second(self.client, question.sequel)
         try:
@@ -321,6 +330,7 @@ class Rescue:
                 return question.sequel.failed or connection.reason.partition(":")[0].replace(" ", "_")
             return question.sequel.finish()
         finally:
+            self.pulse.turn_to(None)
             self.client.attach(None)
             del self.active[connection]
             self.outcome.bytes_out += question.sequel.written
