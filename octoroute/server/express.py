@@ -121,6 +121,7 @@ class Express:
             self._refuse(error, client.request_id)
 
     def _refuse(self, error: BaseException, request_id: str) -> None:
+        self._active = None
         failure = failure_of(error, request_id, self._gateway)
         wire = self._wire
         client = self._client

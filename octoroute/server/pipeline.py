@@ -8,6 +8,7 @@ question to a model, another attempt) makes one.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Final
 
 from octoroute.errors import GatewayError
@@ -172,17 +173,19 @@ def _pairs(lines: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines.decode().split("\r\n") if line)
 
 
+def _tell(finished: asyncio.Future[BaseException | None], error: BaseException | None) -> None:
+    if not finished.done():
+        finished.set_result(error)
+
+
 async def serve(
     view: RequestView, client: Client, gateway: Gateway, visit: Visit | None = None
 ) -> ActiveRequest:
     """The pipeline for a handler that waits: the request when it is over. Raises what `done` would get."""
+    # A function in here would refer to itself, and keep the prompt until the garbage collector's turn.
     finished: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
-    def done(error: BaseException | None) -> None:
-        if not finished.done():
-            finished.set_result(error)
-
-    active = ActiveRequest(view, client, gateway, done, visit)
+    active = ActiveRequest(view, client, gateway, partial(_tell, finished), visit)
     active.start()
     try:
         error = await finished

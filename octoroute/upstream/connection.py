@@ -153,6 +153,9 @@ class Connection(Relay):
         self.promise = None
         self.reason = reason
         self.client = None
+        if not self.complete and not self.closed:
+            # Who waits for the verdict may hear it a turn of the loop later: nothing may flow until then.
+            self.transport.pause_reading()
         if not promise.done():
             promise.set_result(verdict)
 
@@ -310,7 +313,7 @@ class Connection(Relay):
             # The client that did not read is no longer this connection's.
             self.transport.resume_reading()
         self.finish()
-        self.rescue = None
+        self.rescue = self.client = None
         if fit and not self.transport.is_closing():
             self.rest()
             self.pool.give(self)

@@ -7,6 +7,7 @@ shortened.
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from octoroute.exchange import RequestView
 from octoroute.gateway import Gateway
 from octoroute.server.app import Api
 from octoroute.server.wire import ClientWire
-from octoroute.upstream import forward
+from octoroute.upstream import forward, resume
 from tests.end_to_end.conftest import StartServer
-from tests.end_to_end.fleet import fleet_config
+from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.processes import until
 from tests.end_to_end.wire_client import WireClient, chat
 
@@ -33,6 +34,9 @@ SSE = ("Content-Type", "text/event-stream")
 STREAM_HEAD = head(200, [SSE, ("Transfer-Encoding", "chunked")])
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 PING = b": keep-alive\n\n"
+# Requests that take the short road, and those that take aiohttp's.
+KEPT: dict[str, str] = {}
+LAST = {"connection": "close"}
 
 
 @dataclass
@@ -47,17 +51,22 @@ class Near:
             server.script(lambda _: steps)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def near(serve: StartServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Near]:
-    monkeypatch.setattr(forward, "PING_NS", 200_000_000)
-    servers = [await serve("vllm"), await serve("vllm")]
-    config = parse(fleet_config(servers), source="test", folder=Path())
-    gateway = Gateway(config)
+@asynccontextmanager
+async def running(config: str, servers: list[SimulatedServer]) -> AsyncIterator[Near]:
+    gateway = Gateway(parse(config, source="test", folder=Path()))
     listener = await asyncio.get_running_loop().create_server(Api(gateway), "127.0.0.1", 0)
     gateway.start()
     yield Near(listener.sockets[0].getsockname()[1], servers)
     listener.close()
     await gateway.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def near(serve: StartServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Near]:
+    monkeypatch.setattr(forward, "PING_NS", 200_000_000)
+    servers = [await serve("vllm"), await serve("vllm")]
+    async with running(fleet_config(servers), servers) as one:
+        yield one
 
 
 def post(fields: dict[str, object], version: str = "1.1", extra: str = "") -> bytes:
@@ -85,26 +94,55 @@ def _alive(kind: type) -> list[object]:
     return [one for one in gc.get_objects() if isinstance(one, kind)]
 
 
-@pytest.mark.parametrize("fault", [None, "reset-before-head", "reset-mid-stream", "status-404"])
-async def test_a_request_leaves_nothing_to_the_garbage_collector(near: Near, fault: str | None) -> None:
+@asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
     """What refers to itself stays in memory until the collector's turn, prompts of megabytes too."""
-    for server in near.servers:
-        server.set_fault(fault)
     gc.collect()
     before = _alive(RequestView)  # other test modules may hold some
     gc.disable()
     try:
-        async with WireClient(near.port) as client:
-            for stream in (False, True):
-                client.post(PATH, chat(stream=stream))
-                try:
-                    await client.reply()
-                except (ConnectionError, h11.RemoteProtocolError):
-                    break
+        yield
         await until(lambda: not _alive(ClientWire))  # its end is seen a moment later
         assert _alive(RequestView) == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("fault", "road"),
+    [
+        (None, KEPT),
+        ("reset-before-head", KEPT),
+        ("reset-mid-stream", KEPT),
+        ("status-404", KEPT),
+        (None, LAST),
+        ("status-404", LAST),
+    ],
+)
+async def test_a_request_leaves_nothing_to_the_garbage_collector(
+    near: Near, fault: str | None, road: dict[str, str]
+) -> None:
+    for server in near.servers:
+        server.set_fault(fault)
+    async with nothing_left():
+        for stream in (False, True):
+            async with WireClient(near.port) as client:
+                client.post(PATH, chat(stream=stream), headers=road)
+                with suppress(ConnectionError, h11.RemoteProtocolError):
+                    await client.reply()
+
+
+@pytest.mark.parametrize("fault", [None, "stall-mid-stream"])
+async def test_neither_do_a_hedge_and_a_rescue(serve: StartServer, fault: str | None) -> None:
+    servers = [await serve("vllm", prefill_seconds=0.2) for _ in range(2)]
+    recovery = {"hedge": 0.05, "hedge_budget": 1.0, "stall_seconds": 0.2}
+    async with running(fleet_config(servers, recovery=recovery), servers) as near, nothing_left():
+        if fault is not None:
+            servers[0].set_fault(fault, once=True)
+        for _ in range(2):
+            async with WireClient(near.port) as client:
+                client.post(PATH, chat(stream=True))
+                assert (await client.reply()).events[-1] == "[DONE]"
 
 
 async def test_a_connection_is_kept_after_every_kind_of_answer(near: Near) -> None:
@@ -218,6 +256,35 @@ async def test_another_endpoint_answers_though_a_comment_is_out_already(near: Ne
         while data := await client.data():
             got += data
         assert got.replace(PING, b"") == EVENT
+
+
+async def test_a_broken_stream_that_waits_for_a_place_is_not_silent(
+    serve: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "PING_NS", 100_000_000)
+    first, second = [await serve("vllm") for _ in range(2)]
+    last = endpoint(second, name="other", model=first.model, max_in_flight=1)
+    config = fleet_config([endpoint(first, priority=2), last])
+    first.script(lambda _: [STREAM_HEAD, chunk(EVENT), CLOSE])
+    over = asyncio.Event()
+    second.script(lambda _: [over, STREAM_HEAD, chunk(EVENT), LAST_CHUNK])
+    async with (
+        running(config, [first, second]) as near,
+        WireClient(near.port) as other,
+        WireClient(near.port) as client,
+    ):
+        other.post(PATH, chat(model="other", stream=True))
+        await second.wait_for(lambda: len(second.completions) == 1)
+        client.post(PATH, chat(stream=True))
+        await client.head()
+        begun = EVENT + 2 * PING
+        assert await client.data_of(len(begun)) == begun
+        second.script(None)
+        over.set()
+        got = b""
+        while data := await client.data():
+            got += data
+    assert got.endswith(b"data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
