@@ -116,6 +116,8 @@ class Api(web.Server):
             raise
         except Exception as error:
             failure = failure_of(error, given, self.gateway)
+            # It holds this frame, which holds the error.
+            failure.__traceback__ = None
         finally:
             wire.busy = False
         write_body = body_writer(request.raw_path.partition("?")[0])

@@ -193,5 +193,9 @@ async def serve(
         active.cancel()
         raise
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            # Its traceback holds this frame: the frame must not hold it.
+            del error, finished
     return active

@@ -117,6 +117,8 @@ async def nothing_left() -> AsyncIterator[None]:
         ("status-404", KEPT),
         (None, LAST),
         ("status-404", LAST),
+        ("reset-before-head", LAST),
+        ("reset-mid-stream", LAST),
     ],
 )
 async def test_a_request_leaves_nothing_to_the_garbage_collector(
