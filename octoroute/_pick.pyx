@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from octoroute._prefix cimport WAYS, PrefixIndex
 from octoroute._robust cimport load8
-from octoroute._slots cimport pressure_at, requests_at
+from octoroute._slots cimport pressure_at, requests_at, server_gate
 from octoroute._state cimport FleetState
 from octoroute._xoshiro cimport splitmix
 
@@ -31,6 +31,7 @@ cdef double BOUND = 1.25             # no endpoint gets more than this times its
 cdef struct Member:                  # an endpoint
     double weight
     int32_t slot
+    int32_t server                   # where its gate is
     int32_t priority
     uint8_t eligible
     uint8_t excluded                 # zero between calls
@@ -103,6 +104,7 @@ cdef class Loads:
         for i in range(self._count):
             state._at(slots[i])
             self._members[i].slot = slots[i]
+            self._members[i].server = server_gate(&state._fleet, slots[i])
             self._members[i].priority = priorities[i]
             self._places[i] = Place(slots[i], i)
         qsort(self._places, self._count, sizeof(Place), by_slot)
@@ -195,7 +197,10 @@ cdef class Loads:
         return pressure_at(&self._state._fleet, member.slot, self._fresh_since) / member.weight
 
     cdef inline bint _open(self, Member *member) noexcept:
-        return member.eligible and not member.excluded and not load8(&self._gates[member.slot])
+        return (
+            member.eligible and not member.excluded
+            and not load8(&self._gates[member.slot]) and not load8(&self._gates[member.server])
+        )
 
     def choose(self, bytes hashes, excluded=()):
         """The endpoint for a request with these hashes (prompt_hashes), -1 when none is left.

@@ -14,14 +14,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from octoroute._alias cimport Column, fill_table
+from octoroute._robust cimport load8
 from octoroute._xoshiro cimport splitmix, spread, xoshiro
-
-cdef extern from *:
-    """
-    /* Gates live in memory that other processes write. */
-    #define octo_gate(gate) __atomic_load_n((gate), __ATOMIC_RELAXED)
-    """
-    uint8_t load_gate "octo_gate"(const uint8_t *gate) noexcept
 
 cdef enum:
     REDRAWS = 8
@@ -45,6 +39,7 @@ register_at_fork(after_in_child=_count_fork)
 cdef struct Member:              # an endpoint
     double weight
     int32_t slot
+    int32_t server
     uint8_t eligible
     uint8_t excluded             # zero between calls
 
@@ -87,7 +82,8 @@ def xoshiro_words(tuple state, int count):
 cdef class Selector:
     """Draws one of `names` by priority, then by weight. An endpoint is its index in `names`.
 
-    `gates` is a buffer of bytes and `slots[i]` endpoint i's place in it: 1 means full, not drawable now.
+    `gates` is a buffer of bytes and `slots[i]` endpoint i's place in it, `servers[i]` (by default the same)
+    that of its server: 1 in either means full, not drawable now.
     Nothing is drawable before the first `rebuild`.
     """
 
@@ -110,7 +106,7 @@ cdef class Selector:
     cdef int32_t *_stack         # scratch of a rebuild and of a scan
     cdef int32_t *_marked        # whom this draw excludes
 
-    def __cinit__(self, label, names, weights, priorities, gates=None, slots=None, seed=None):
+    def __cinit__(self, label, names, weights, priorities, gates=None, slots=None, seed=None, servers=None):
         cdef int32_t i, endpoint
         cdef Group *group
         self.label = label
@@ -131,7 +127,7 @@ cdef class Selector:
             raise MemoryError
         self._gates = &OPEN_GATE      # every slot is 0 then: a draw needs no branch for "no gates"
         if gates is not None:
-            self._open_gates(gates, slots)
+            self._open_gates(gates, slots, slots if servers is None else servers)
         for i in range(self._count):
             self._members[i].weight = weights[i]
         group = self._groups - 1      # the first endpoint opens the first group
@@ -156,16 +152,18 @@ cdef class Selector:
         free(self._stack)
         free(self._marked)
 
-    cdef int _open_gates(self, gates, slots) except -1:
+    cdef int _open_gates(self, gates, slots, servers) except -1:
         cdef int32_t i
-        if slots is None or len(slots) != self._count:
+        if slots is None or len(slots) != self._count or len(servers) != self._count:
             raise ValueError("gates need one slot per endpoint")
         PyObject_GetBuffer(gates, &self._gates_view, PyBUF_SIMPLE)
         self._has_gates = True
         for i in range(self._count):
-            if not 0 <= slots[i] < self._gates_view.len:
-                raise ValueError(f"slot {slots[i]} lies outside of the {self._gates_view.len} gates")
+            for place in (slots[i], servers[i]):
+                if not 0 <= place < self._gates_view.len:
+                    raise ValueError(f"slot {place} lies outside of the {self._gates_view.len} gates")
             self._members[i].slot = slots[i]
+            self._members[i].server = servers[i]
         self._gates = <const uint8_t *>self._gates_view.buf
         return 0
 
@@ -278,7 +276,8 @@ cdef class Selector:
             self._members[self._marked[i]].excluded = 0
 
     cdef inline bint _closed(self, int32_t endpoint) noexcept:
-        return self._members[endpoint].excluded | load_gate(self._gates + self._members[endpoint].slot)
+        cdef const Member *member = &self._members[endpoint]
+        return member.excluded | load8(self._gates + member.slot) | load8(self._gates + member.server)
 
     cdef int32_t _draw(self) noexcept:
         cdef Group *group
@@ -328,7 +327,7 @@ cdef class Selector:
         for i in range(self._count):
             if self._members[i].eligible and not self._members[i].excluded:
                 untried += 1
-                free_now += not load_gate(self._gates + self._members[i].slot)
+                free_now += not self._closed(i)
         self._unmark(marked)
         return untried, free_now
 

@@ -11,7 +11,7 @@ from octoroute._slots cimport Fleet, Slot
 cdef class FleetState:
     cdef readonly int32_t slots
     cdef readonly int32_t workers
-    cdef readonly object gates       # a byte per slot, 1 = full: what a Selector looks at
+    cdef readonly object gates       # a byte per slot, then per server, 1 = full: what a Selector looks at
     cdef readonly Bells bells        # for workers in which requests wait
     cdef int32_t _worker
     cdef Py_buffer _view

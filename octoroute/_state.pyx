@@ -1,11 +1,12 @@
 """Live state of every endpoint, in anonymous shared memory that is mapped before the workers fork.
 
-Owns: the table of slots (one per endpoint identity), the counts of requests in flight and the leases on them.
-Must not: decide anything about health or selection. It makes each change whole, whatever process dies when.
+Owns: the tables of slots (one per endpoint identity) and of their servers, the counts of requests in flight
+and the leases on them. Must not: decide anything about health or selection. It makes each change whole,
+whatever process dies when.
 
-A slot changes under its robust mutex: the kernel frees it when its holder dies, the next to lock it repairs.
-A worker's own column of counts is the truth; total and gate follow from the columns. No Python object is made
-under a mutex: that may start a garbage collection, which may release a lease on the same slot.
+A slot changes under its server's robust mutex: the kernel frees it when its holder dies, the next to lock it
+repairs. A worker's own column of counts is the truth; totals and gates follow from the columns. No Python
+object is made under a mutex: that may start a garbage collection, which may release a lease on the same slot.
 """
 
 from mmap import mmap
@@ -17,12 +18,13 @@ from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from octoroute._bells cimport Bells
-from octoroute._columns cimport bytes_of, change, claims_of, find, has_owner, in_flight_of, lay_out
+from octoroute._columns cimport bytes_of, claims_of, find, has_owner, in_flight_of, lay_out
 from octoroute._robust cimport (
     bump, init_mutex, load8, load32, load64, load_double, lock, store8, store32, store_double, unlock,
 )
 from octoroute._slots cimport (
-    Seen, Slot, Table, book_load, enter, forget, is_available, leave, set_gate, switch_flag, take,
+    SERVERS, Seen, Server, Slot, Table, book_load, count, enter, fail, forget, is_available, is_full, leave,
+    measure, server_gate, set_gates, succeed, switch_flag, take,
 )
 
 
@@ -71,19 +73,20 @@ cdef class FleetState:
         cdef uint8_t *columns
         if slots < 1 or workers < 1:
             raise ValueError("a fleet needs at least one slot and one worker")
-        gates_at = sizeof(Table) + slots * sizeof(Slot)
-        columns_at = gates_at + (slots + 63) // 64 * 64
+        gates_at = sizeof(Table) + slots * (sizeof(Slot) + sizeof(Server))
+        columns_at = gates_at + (2 * slots + 63) // 64 * 64
         memory = mmap(-1, columns_at + bytes_of(slots, workers))
         PyObject_GetBuffer(memory, &self._view, PyBUF_WRITABLE)
         self.slots = self._fleet.columns.slots = slots
         self.workers = self._fleet.columns.workers = workers
         self._fleet.table = <Table *>self._view.buf
         self._fleet.slot = <Slot *>(self._fleet.table + 1)
+        self._fleet.server = <Server *>(self._fleet.slot + <size_t>slots)
         self._fleet.full = <uint8_t *>self._view.buf + <size_t>gates_at
         columns = <uint8_t *>self._view.buf + <size_t>columns_at
         lay_out(&self._fleet.columns, self._fleet.slot, sizeof(Slot), columns)
         self.bells = Bells(workers)
-        self.gates = memoryview(memory)[gates_at:gates_at + slots].toreadonly()
+        self.gates = memoryview(memory)[gates_at:gates_at + 2 * slots].toreadonly()
         if init_mutex(&self._fleet.table.mutex) != 0:
             raise OSError("this system has no robust process-shared mutexes")
 
@@ -111,20 +114,23 @@ cdef class FleetState:
             raise IndexError(f"slot {slot} is not in use")
         return &self._fleet.slot[slot]
 
-    def claim(self, bytes digest):
+    def claim(self, bytes digest, bytes server=b""):
         """The slot of a 16-byte identity: the one that has it, with its state, else a fresh one (healthy).
 
+        Slots of one `server`, 16 bytes too, are full together; without it a slot is a server of its own.
         MemoryError when the table is full. Each claim of a process is given back by one `release_slot` in it.
         """
+        server = server or digest
         cdef const uint8_t *key = digest
         cdef int32_t found
-        if len(digest) != 16:
-            raise ValueError(f"a digest has 16 bytes, not {len(digest)}")
+        if len(digest) != 16 or len(server) != 16:
+            raise ValueError(f"a digest has 16 bytes, not {len(digest)} or {len(server)}")
         begin = int.from_bytes(digest, "little") % self.slots
+        row = int.from_bytes(server, "little") % self.slots
         lock(&self._fleet.table.mutex)     # nothing to repair: what a dead one left half-made has no owner
         found = find(&self._fleet.columns, key, begin)
         if found >= 0:
-            take(&self._fleet, found, key, self._worker)
+            take(&self._fleet, found, key, server, row, self._worker)
         unlock(&self._fleet.table.mutex)
         if found < 0:
             raise MemoryError(f"all {self.slots} slots for endpoints are in use")
@@ -144,7 +150,7 @@ cdef class FleetState:
     def reclaim(self, int32_t worker):
         """After a worker's end, before another has its number: give its claims and requests back (count)."""
         cdef int32_t slot, had
-        cdef bint opened = False
+        cdef int opened = 0
         cdef uint64_t reclaimed = 0
         if not 0 <= worker < self.workers:
             raise ValueError(f"worker {worker} of {self.workers}")
@@ -154,8 +160,7 @@ cdef class FleetState:
                 enter(&self._fleet, slot)
                 had = in_flight_of(&self._fleet.columns, worker, slot)[0]
                 reclaimed += had
-                change(&self._fleet.columns, slot, worker, -had)
-                opened |= set_gate(&self._fleet, slot)
+                opened |= count(&self._fleet, slot, worker, -had)
                 leave(&self._fleet, slot)
                 claims_of(&self._fleet.columns, worker, slot)[0] = 0
         if self._fleet.table.prober == worker:
@@ -204,23 +209,23 @@ cdef class FleetState:
     cdef bint _acquire(self, int32_t slot) noexcept:
         cdef bint vacant
         enter(&self._fleet, slot)
-        vacant = not self._fleet.full[slot]
+        vacant = not is_full(&self._fleet, slot)
         if vacant:
-            change(&self._fleet.columns, slot, self._worker, 1)
-            set_gate(&self._fleet, slot)
+            count(&self._fleet, slot, self._worker, 1)
         leave(&self._fleet, slot)
         return vacant
 
     cdef bint _release(self, int32_t slot, int32_t worker) noexcept:
-        cdef bint held, opened = False
+        cdef bint held
+        cdef int opened = 0
         enter(&self._fleet, slot)
         held = in_flight_of(&self._fleet.columns, worker, slot)[0] > 0
         if held:
-            change(&self._fleet.columns, slot, worker, -1)
-            opened = set_gate(&self._fleet, slot)
+            opened = count(&self._fleet, slot, worker, -1)
         leave(&self._fleet, slot)
         if opened and self.bells.anybody():
-            self.bells.ring(self._worker)
+            # This worker knows, but not of all the endpoints that have room now.
+            self.bells.ring(-1 if opened & SERVERS else self._worker)
         return held
 
     def in_flight(self, int32_t slot):
@@ -233,16 +238,31 @@ cdef class FleetState:
 
     def set_capacity(self, int32_t slot, int64_t configured=-1, int64_t learnt=-1):
         cdef Slot *entry = self._at(slot)
-        cdef bint opened
+        cdef int opened
+        if (configured < 0 or configured == load32(&entry.configured_capacity)) and (
+            learnt < 0 or learnt == load32(&entry.learnt_capacity)
+        ):
+            return                             # as almost every look at a server's load finds it
         enter(&self._fleet, slot)
         if configured >= 0:
             store32(&entry.configured_capacity, <uint32_t>configured)
         if learnt >= 0:
             store32(&entry.learnt_capacity, <uint32_t>learnt)
-        opened = set_gate(&self._fleet, slot)
+        measure(&self._fleet, entry.server)
+        opened = set_gates(&self._fleet, slot)
         leave(&self._fleet, slot)
         if opened:
             self.bells.ring(-1)
+
+    def full(self, int32_t slot):
+        """Whether it, or its server under all its names, has as many in flight as it may."""
+        self._at(slot)
+        return is_full(&self._fleet, slot)
+
+    def server_gate(self, int32_t slot):
+        """Where in `gates` its server's is, the same for as long as it is claimed."""
+        self._at(slot)
+        return server_gate(&self._fleet, slot)
 
     def available(self, slots):
         """One byte per slot of `slots`: 1 where it is healthy, not draining and not asleep."""
@@ -250,35 +270,15 @@ cdef class FleetState:
 
     def count_failure(self, int32_t slot, uint32_t threshold):
         """One more failure in a row; at `threshold` the slot becomes unhealthy. True where it just did."""
-        cdef Slot *entry = self._at(slot)
-        cdef bint fell
-        enter(&self._fleet, slot)
-        entry.seen.successes = 0
-        store32(&entry.seen.failures, entry.seen.failures + 1)
-        fell = entry.healthy and entry.seen.failures >= threshold
-        if fell:
-            store8(&entry.healthy, 0)
-            bump(&self._fleet.table.generation)
-        leave(&self._fleet, slot)
-        return fell
+        self._at(slot)
+        return fail(&self._fleet, slot, threshold)
 
     def count_success(self, int32_t slot, uint32_t needed, double now):
         """A success: no failures in a row any more; the `needed`th in a row heals. True where it just did."""
         cdef Slot *entry = self._at(slot)
-        cdef bint rose
         if load8(&entry.healthy) and load32(&entry.seen.failures) == 0:
             return False                       # as almost every request finds it: nothing to write
-        enter(&self._fleet, slot)
-        store32(&entry.seen.failures, 0)
-        store32(&entry.seen.successes, entry.seen.successes + 1)
-        rose = not entry.healthy and entry.seen.successes >= needed
-        if rose:
-            entry.seen.successes = 0
-            store_double(&entry.seen.healthy_since, now)
-            store8(&entry.healthy, 1)
-            bump(&self._fleet.table.generation)
-        leave(&self._fleet, slot)
-        return rose
+        return succeed(&self._fleet, slot, needed, now)
 
     def set_draining(self, int32_t slot, bint draining):
         switch_flag(&self._fleet, &self._at(slot).draining, draining)

@@ -64,11 +64,19 @@ def test_a_worker_waits_as_long_as_any_of_its_queues_does(state: FleetState, slo
     assert rung(state) == [1]
 
 
-def test_who_gives_a_place_back_knows_of_it(state: FleetState, slot: int) -> None:
+def test_who_gives_a_place_back_knows_of_it_unless_it_is_for_another_endpoint(state: FleetState) -> None:
+    first, second = (state.claim(digest(at), digest(9)) for at in (1, 2))
+    for each in (first, second):
+        state.set_capacity(each, learnt=1)
     state.bells.wait(0, 0, True)
-    assert state.acquire(slot)
-    state.release(slot)
+    lone = state.claim(digest(3))
+    state.set_capacity(lone, configured=1)
+    assert state.acquire(lone)
+    state.release(lone)
     assert rung(state) == []
+    assert state.acquire(first)
+    state.release(first)
+    assert rung(state) == [0]
 
 
 def test_a_dropped_lease_a_lost_worker_and_a_larger_capacity_ring_too(state: FleetState, slot: int) -> None:

@@ -45,6 +45,11 @@ def identity(spec: EndpointSpec, ordinal: int) -> bytes:
     return blake2b(parts.encode(), digest_size=16).digest()
 
 
+def server(spec: EndpointSpec) -> bytes:
+    """16 bytes, the same for all endpoints that are one server, whatever their tiers and names."""
+    return blake2b(spec.base_url.lower().encode(), digest_size=16).digest()
+
+
 def claim_endpoints(specs: Iterable[EndpointSpec], state: FleetState) -> tuple["Endpoint", ...]:
     """The endpoints of a whole fleet, in the order of `specs`; those that `state` knows keep their state."""
     seen: Counter[tuple[str, str, str]] = Counter()
@@ -62,7 +67,7 @@ class Endpoint:
     def __init__(self, spec: EndpointSpec, state: FleetState, ordinal: int = 0) -> None:
         self.spec = spec
         self.state = state
-        self.slot = state.claim(identity(spec, ordinal))
+        self.slot = state.claim(identity(spec, ordinal), server(spec))
         state.set_capacity(self.slot, configured=spec.max_in_flight)
         # The claim ends with the last snapshot, group or lease that holds this object; not at exit, where the
         # table ends too, or is the supervisor's to reclaim.
@@ -106,7 +111,8 @@ class Endpoint:
 
     @property
     def full(self) -> bool:
-        return self.state.gates[self.slot] != 0
+        """Whether it, or its server under all its names, has as many in flight as it may."""
+        return self.state.full(self.slot)
 
     @property
     def weight(self) -> float:

@@ -65,6 +65,7 @@ class Group:
             state.gates,
             self._slots,
             seed,
+            [state.server_gate(slot) for slot in self._slots],
         )
         made = POLICIES[self.policy]
         if made.needs_loads:

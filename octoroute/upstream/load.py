@@ -110,7 +110,7 @@ class LoadPoller:
         kind = known_kind(first, site)
         ask = self._polls.get(kind)
         load: Load | None = None
-        own = [endpoint.in_flight for endpoint in endpoints]
+        own = sum(endpoint.in_flight for endpoint in endpoints)
         if ask is not None:
             try:
                 load = await ask(first, site, timeout_s)
@@ -120,14 +120,12 @@ class LoadPoller:
                     return
         now = time.monotonic()
         slots = self._slots(kind, site)
-        for endpoint, in_flight in zip(endpoints, own, strict=True):
+        for endpoint in endpoints:
             if slots is not None:
                 endpoint.learn_capacity(slots)
             self._set_asleep(endpoint, load is not None and load.asleep)
             if load is not None:
-                endpoint.state.note_load(
-                    endpoint.slot, load.running, load.waiting, load.kv_use, now, in_flight
-                )
+                endpoint.state.note_load(endpoint.slot, load.running, load.waiting, load.kv_use, now, own)
 
     async def _ask_metrics(self, endpoint: Endpoint, site: Site, timeout_s: float) -> Load | None:
         answer = await self._ask(endpoint, site, "/metrics", timeout_s)

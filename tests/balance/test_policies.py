@@ -23,9 +23,8 @@ def a_group(
     policy: str, count: int = 4, *changes: dict[str, Any], prefixes: PrefixIndex | None = None
 ) -> Group:
     """`changes` are those of the first endpoints."""
-    specs = [
-        replace(SPEC, name=f"m{at}", **(changes[at] if at < len(changes) else {})) for at in range(count)
-    ]
+    specs = [replace(SPEC, name=f"m{at}", base_url=f"http://gpu-{at}:8080/v1") for at in range(count)]
+    specs = [replace(each, **(changes[at] if at < len(changes) else {})) for at, each in enumerate(specs)]
     state = FleetState(slots=64, workers=2)
     return Group("fast", claim_endpoints(specs, state), state, 1, policy=policy, prefixes=prefixes)
 
@@ -124,6 +123,14 @@ def test_the_least_loaded_of_two_gets_every_request() -> None:
     group = a_group("least_loaded", 2)
     held = [group.pick() for _ in range(40)]
     assert [endpoint.in_flight for endpoint in group.endpoints] == [20, 20]
+    assert None not in held
+
+
+def test_a_server_with_two_names_has_what_was_sent_to_either() -> None:
+    group = a_group("least_loaded", 3, {"base_url": "http://gpu-2:8080/v1"})
+    held = [group.pick() for _ in range(40)]
+    counts = [endpoint.in_flight for endpoint in group.endpoints]
+    assert counts[1] == pytest.approx(counts[0] + counts[2], abs=2)
     assert None not in held
 
 

@@ -323,6 +323,28 @@ async def test_who_finds_a_place_that_those_who_wait_can_t_use_has_not_waited(
         await asyncio.gather(*tasks)
 
 
+async def test_a_llama_cpp_under_several_names_gets_no_more_than_it_has_slots(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("llama_cpp", slots=2)
+    counting = Counting(server)
+    fast, balanced, deep = (
+        [endpoint(server, name=name, model=server.model) for name in names] for names in ("ab", "c", "d")
+    )
+    workers = {"workers": 2}
+    health = {"load_interval_seconds": 1.0}
+    one = await gateway(fleet_config(fast, balanced, deep, server=workers, health=health))
+    while True:
+        told = (await fetch(one.port, "/admin/status")).json["endpoints"]
+        if {each["capacity"] for each in told} == {2}:
+            break
+        await asyncio.sleep(0.02)
+    models = ["a", "b", "balanced", "deep", "fast"]
+    replies = await asyncio.gather(*(converse(one.port, model=models[at % 5]) for at in range(60)))
+    assert {reply.status for reply in replies} == {200}
+    assert counting.most == 2
+
+
 async def test_a_place_that_one_worker_gives_back_is_for_those_that_wait_in_another(
     serve: StartServer, gateway: StartGateway
 ) -> None:

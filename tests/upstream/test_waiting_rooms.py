@@ -117,3 +117,19 @@ async def test_a_place_that_the_one_who_waits_longest_does_not_take_goes_to_the_
     assert await workers.place(0, younger) is not None
     assert not older.future.done()
     workers.rooms[1].listen()
+
+
+async def test_a_place_at_one_endpoint_of_a_server_is_one_for_another_tier() -> None:
+    both = Workers(spec("fast", "a"), spec("deep", "b"))
+    try:
+        for group in both.groups.values():
+            group.endpoints[0].learn_capacity(1)
+        lease = both.take(0, "fast")
+        here, there = both.wait(0, "deep"), both.wait(1, "deep")
+        both.give_back(0, lease)
+        first = await both.place(0, here)
+        assert first is not None
+        both.give_back(0, first)
+        assert await both.place(1, there) is not None
+    finally:
+        both.close()
