@@ -172,7 +172,8 @@ class Load:
         refused = fault in REFUSALS and number in self._first
         as_sent = AS_SENT.get(fault or "") if number in self._first else None
         fine = found.verdict in (Verdict.SAME, as_sent) or (refused and found.verdict is Verdict.ERROR)
-        if not fine and found.verdict is Verdict.CUT and time.monotonic() - self._killed_s < NOTICED_S:
+        cut = found.verdict in (Verdict.CUT, Verdict.SAME_THEN_CUT)
+        if not fine and cut and time.monotonic() - self._killed_s < NOTICED_S:
             self.tally.cut_with_worker += 1
         elif fault == TOO_BIG and found.verdict is Verdict.ERROR and self._server_killed_s > began_s:
             self.tally.beyond_buffer += 1

@@ -180,7 +180,11 @@ def events(body: bytes) -> Iterator[bytes]:
 
 
 def _decoded(seen: Seen) -> bytes:
-    """The body as a client's library gives it. Raises zlib.error."""
+    """The body as a client's library gives it, or what came of it where it was cut. Raises zlib.error."""
     if seen.header("content-encoding") not in ("gzip", "deflate"):
         return seen.body
-    return zlib.decompress(seen.body, wbits=47)
+    decoder = zlib.decompressobj(wbits=47)
+    body = decoder.decompress(seen.body)
+    if not decoder.eof and seen.end is not End.CUT:
+        raise zlib.error("the body ends before what is packed in it")
+    return body

@@ -102,6 +102,14 @@ def test_text_that_the_fault_adds_may_be_there_or_not() -> None:
         (Seen(End.WHOLE, 200, JSON, plain(TEXT)), Verdict.SAME),
         (Seen(End.WHOLE, 200, JSON | {"content-encoding": "gzip"}, gzip.compress(plain(TEXT))), Verdict.SAME),
         (Seen(End.WHOLE, 200, JSON | {"content-encoding": "gzip"}, b"no gzip"), Verdict.WRONG),
+        (
+            Seen(End.CUT, 200, JSON | {"content-encoding": "gzip"}, gzip.compress(plain(TEXT))[:-9]),
+            Verdict.CUT,
+        ),
+        (
+            Seen(End.WHOLE, 200, JSON | {"content-encoding": "gzip"}, gzip.compress(plain(TEXT))[:-9]),
+            Verdict.WRONG,
+        ),
         (Seen(End.WHOLE, 200, JSON, plain("The ")), Verdict.SILENTLY_CUT),
         (Seen(End.WHOLE, 200, JSON, plain("evil")), Verdict.WRONG),
         (Seen(End.WHOLE, 200, JSON, plain(TEXT)[:-4]), Verdict.CUT),
