@@ -89,11 +89,13 @@ def judge(seen: Seen, wanted: str, *, stream: bool, adds: str = "") -> Judgement
     if seen.status >= 400:
         return _of_refusal(seen)
     try:
-        body = _decoded(seen)
+        body, complete = _decoded(seen)
     except zlib.error:
         return Judgement(Verdict.WRONG, "(encoding)")
+    if not complete and seen.end is not End.CUT:
+        return Judgement(Verdict.WRONG, "(encoding)")
     if not seen.header("content-type").startswith("text/event-stream"):
-        found = _of_plain(seen, body, wanted)
+        found = _of_plain(seen, body, wanted) if complete else Judgement(Verdict.CUT)
         if found.verdict is Verdict.SAME and stream:
             return Judgement(Verdict.NO_STREAM)
         return found
@@ -179,12 +181,11 @@ def events(body: bytes) -> Iterator[bytes]:
             data = []
 
 
-def _decoded(seen: Seen) -> bytes:
-    """The body as a client's library gives it, or what came of it where it was cut. Raises zlib.error."""
+def _decoded(seen: Seen) -> tuple[bytes, bool]:
+    """The body as a client's library gives it, and whether all came that is packed in it. Raises
+    zlib.error.
+    """
     if seen.header("content-encoding") not in ("gzip", "deflate"):
-        return seen.body
+        return seen.body, True
     decoder = zlib.decompressobj(wbits=47)
-    body = decoder.decompress(seen.body)
-    if not decoder.eof and seen.end is not End.CUT:
-        raise zlib.error("the body ends before what is packed in it")
-    return body
+    return decoder.decompress(seen.body), decoder.eof
