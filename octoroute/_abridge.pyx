@@ -11,18 +11,17 @@ from libc.string cimport memchr
 
 from octoroute._json cimport skip_string
 
-# A string of so many characters is long. None that is left whole has as many, so an abridged one is known by
-# its length: number n of them has CUT + n characters.
-CUT = 16384
-# So many characters at least are left at either end.
-END = 4096
-
 cdef enum:
-    LONG = 16384
-    EDGE = 4096
+    LONG = 16384              # characters
+    EDGE = 4096               # of them, at least, are left at either end
     STEP = 4096               # bytes between the places where the last characters may begin
     PLACES = 16               # a character is written in 12 bytes at most, so 13 steps hold an edge of them
     MOST = 1024               # long strings; a body of more is left whole
+
+# No string that is left whole has as many characters, so an abridged one is known by its length: number n of
+# them has CUT + n.
+CUT = LONG
+END = EDGE
 
 cdef extern from *:
     """

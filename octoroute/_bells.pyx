@@ -113,4 +113,5 @@ cdef class Bells:
         cdef int32_t worker
         for worker in range(self.workers):
             if worker != but and load8(&self._waits[worker]):
+                # It can only fail where the bell has been rung 2^64 times and not heard.
                 write(self._descriptor[worker], &one, sizeof(one))

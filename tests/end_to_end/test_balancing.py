@@ -105,7 +105,8 @@ async def test_the_least_loaded_server_is_not_the_one_that_hangs(
     one = await gateway(fleet_config([slow, quick], tiers={"fast": {"policy": "least_loaded"}}))
     body = {"model": "fast", "messages": [{"role": "user", "content": "hi"}]}
     hanging = asyncio.ensure_future(ask(one.port, PATH, {**body, "model": "slow"}))
-    await slow.wait_for(lambda: slow.active == 1)
+    # Not `active`: a probe under way would do.
+    await slow.wait_for(lambda: len(slow.completions) == 1)
     for _ in range(10):
         assert (await ask(one.port, PATH, body)).headers["x-octoroute-endpoint"] == "quick"
     hanging.cancel()
