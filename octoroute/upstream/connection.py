@@ -30,6 +30,8 @@ ANNOUNCE_NS = 250_000_000
 # A stream silent for so long may be one whose server takes no more connections: it was told to end, and will
 # never say more. The next look at the server comes a second later at the earliest.
 DOUBT_NS = 2_000_000_000
+# A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
+PING_NS = 15_000_000_000
 CHUNKED = 2
 ERROR = b'"error"'
 RETRYABLE = frozenset((429, 500, 502, 503, 504))

@@ -21,7 +21,7 @@ from octoroute.snapshot import Terms
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.booking import book_stream
 from octoroute.upstream.client import Client
-from octoroute.upstream.connection import DOUBT_NS, RETRYABLE, Connection, Promise, Verdict
+from octoroute.upstream.connection import DOUBT_NS, PING_NS, RETRYABLE, Connection, Promise, Verdict
 from octoroute.upstream.continuing import may_continue
 from octoroute.upstream.failure import Failure, broke_off, failed, no_stream, nobody, refused, timed_out
 from octoroute.upstream.forwarder import Forwarder
@@ -32,8 +32,6 @@ from octoroute.upstream.resume import Rescue
 from octoroute.upstream.site import Site
 from octoroute.upstream.waiting import Ticket
 
-# A client that waits for a stream hears a comment line after so much silence, as from octoroute 1.0.
-PING_NS = 15_000_000_000
 WHY = b"x-octoroute-attempts: %d\r\nx-octoroute-overhead-ms: %.3f\r\n"
 
 

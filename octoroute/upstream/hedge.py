@@ -18,7 +18,7 @@ from octoroute.balance.first_tokens import FirstTokens
 from octoroute.balance.hedge_budget import HedgeBudget
 from octoroute.errors import GatewayError
 from octoroute.exchange import RequestView
-from octoroute.upstream.connection import RETRYABLE, ClientSide, Connection, Promise, Verdict
+from octoroute.upstream.connection import PING_NS, RETRYABLE, ClientSide, Connection, Promise, Verdict
 from octoroute.upstream.failure import failed
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LEARNT: Final = 0.0  # of Terms.hedge_s: the delay is what was learnt
 RESPONSES: Final = "/v1/responses"
-PING_NS: Final = 15_000_000_000
 
 
 class Hedging:

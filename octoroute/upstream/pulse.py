@@ -4,12 +4,9 @@ above all.
 
 import asyncio
 import time
-from typing import Final
 
 from octoroute.upstream.client import Carrier
 from octoroute.upstream.connection import Connection
-
-PING_NS: Final = 15_000_000_000
 
 
 class Pulse:

@@ -24,7 +24,7 @@ from octoroute.errors import Overloaded, UpstreamFailed
 from octoroute.exchange import Outcome, RequestView, Target
 from octoroute.snapshot import Terms
 from octoroute.upstream.client import Carrier
-from octoroute.upstream.connection import DOUBT_NS, Connection, Verdict
+from octoroute.upstream.connection import DOUBT_NS, PING_NS, Connection, Verdict
 from octoroute.upstream.continuing import (
     CHAT,
     CONTINUING_KINDS,
@@ -38,7 +38,7 @@ from octoroute.upstream.events import DONE, write_event
 from octoroute.upstream.failure import broke_off
 from octoroute.upstream.fetch import fetch
 from octoroute.upstream.kind import learn_kind
-from octoroute.upstream.pulse import PING_NS, Pulse
+from octoroute.upstream.pulse import Pulse
 from octoroute.upstream.sequel import Sequel, Spent
 from octoroute.upstream.site import Site
 from octoroute.upstream.transcript import Transcript
