@@ -3,7 +3,8 @@
     python -m benchmarks.soak [--seconds N] [--clients N] [--workers N] [--rescue] [--seed N] [--out FILE]
 
 With several workers, one is killed each minute. Fails where a client saw an error that a perfect gateway
-would have hidden, or anything is left afterwards: a connection, a lease, a request in flight.
+would have hidden, or anything is left afterwards: a connection, a lease, a request in flight. Time in which
+the machine or this process stood still is told of, and does not count.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import platform
 import random
 import sys
 import tempfile
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Final
 
 import octoroute
 from benchmarks.micro.measure import processor
+from benchmarks.soak.clock import Clock
 from benchmarks.soak.load import Load, Tally
 from benchmarks.soak.watch import Metrics, Processes, metrics, slope
 from octoroute.commands.child_gateway import HOST, free_port, running
@@ -36,6 +37,7 @@ BASE_S: Final = 3.0
 # Idle connections to servers live 4 s, and probes come and go.
 QUIET_S: Final = 20.0
 SHOWN: Final = "errors that a perfect gateway would have hidden"
+NOT_JUDGED: Final = "not judged: errors and silence around that"
 LEFT_OPEN: Final = "connections leaked"
 LEASES: Final = "leases leaked"
 IN_WORK: Final = "requests still in the servers"
@@ -90,14 +92,17 @@ def main() -> int:
         parser.error(f"--seconds must be 1 to {MAX_SECONDS}")
     if arguments.seed is None:
         arguments.seed = random.randrange(1 << 32)
-    figures = asyncio.run(_soak(arguments))
+    clock = Clock()
+    figures = asyncio.run(_soak(arguments, clock))
     if arguments.out is not None:
-        _write(arguments.out, arguments, figures)
+        _write(arguments.out, arguments, figures, clock)
     return 1 if _failed(figures) else 0
 
 
-async def _soak(arguments: argparse.Namespace) -> dict[str, float]:
+async def _soak(arguments: argparse.Namespace, clock: Clock) -> dict[str, float]:
     async with AsyncExitStack() as stack:
+        watching = asyncio.create_task(clock.watch())
+        stack.callback(watching.cancel)
         servers = []
         for kind in KINDS:
             server = SimulatedServer(
@@ -113,9 +118,10 @@ async def _soak(arguments: argparse.Namespace) -> dict[str, float]:
         process = await asyncio.to_thread(child.__enter__)
         stack.push_async_callback(asyncio.to_thread, child.__exit__, None, None, None)
         processes = Processes(process.pid)
-        load = Load(servers, Target(f"http://{HOST}:{port}", MODEL), arguments.seed, processes.kill_worker)
-        figures = await _watched(load, servers, processes, arguments.seconds, arguments.clients)
-        _print(figures, load.tally)
+        target = Target(f"http://{HOST}:{port}", MODEL)
+        load = Load(servers, target, arguments.seed, clock, processes.kill_worker)
+        figures = await _watched(load, servers, processes, clock, arguments.seconds, arguments.clients)
+        _print(figures, load.tally, clock)
         print(f"seed {arguments.seed}")
         if _failed(figures):
             lines = (folder / "log").read_text(errors="replace").splitlines()
@@ -124,20 +130,25 @@ async def _soak(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 async def _watched(
-    load: Load, servers: list[SimulatedServer], processes: Processes, seconds: int, clients: int
+    load: Load,
+    servers: list[SimulatedServer],
+    processes: Processes,
+    clock: Clock,
+    seconds: int,
+    clients: int,
 ) -> dict[str, float]:
-    base = await _extreme(processes, BASE_S, most=True)
-    started = time.monotonic()
+    base = await _extreme(processes, clock, BASE_S, most=True)
+    started = clock.now()
     samples: list[tuple[float, float]] = []
     running_load = asyncio.create_task(load.run(seconds, clients))
     while not running_load.done():
-        samples.append((time.monotonic() - started, processes.resident_kib()))
+        samples.append((clock.now() - started, processes.resident_kib()))
         _show_progress(samples[-1], load)
         await asyncio.wait({running_load}, timeout=SAMPLE_S)
     await running_load
-    lasted = time.monotonic() - started
-    left_open = max(0, await _extreme(processes, QUIET_S, most=False, goal=base) - base)
-    told, in_work = await _rest(load.target, servers)
+    lasted = clock.now() - started
+    left_open = max(0, await _extreme(processes, clock, QUIET_S, most=False, goal=base) - base)
+    told, in_work = await _rest(load.target, servers, clock)
     # The first third fills caches, pools and the allocator.
     growth = slope([sample for sample in samples if sample[0] > lasted / 3]) * 60
     tally = load.tally
@@ -153,6 +164,11 @@ async def _watched(
         "workers killed": tally.workers_killed,
         "answers that were cut with their worker": tally.cut_with_worker,
         "streams beyond what is kept, when a server died": tally.beyond_buffer,
+        "times it stood still itself": len(clock.standstills),
+        "seconds it stood still, not counted above": round(
+            sum(still.seconds for still in clock.standstills), 1
+        ),
+        NOT_JUDGED: tally.not_judged,
         "retries": told.total("octoroute_retries_total"),
         "hedges": sum(told.total(hedges, f'outcome="{came_to}"') for came_to in ("won", "lost", "took_over")),
         "streams resumed": told.total(recoveries, 'outcome="resumed"'),
@@ -166,7 +182,7 @@ async def _watched(
     }
 
 
-def _print(figures: dict[str, float], tally: Tally) -> None:
+def _print(figures: dict[str, float], tally: Tally, clock: Clock) -> None:
     print()
     for name, value in figures.items():
         print(f"{name:<48} {value}")
@@ -174,13 +190,17 @@ def _print(figures: dict[str, float], tally: Tally) -> None:
         print(f"  {times:>5} x {what}")
     for problem in tally.problems:
         print(f"  {problem}")
+    seconds = sum(still.seconds for still in clock.standstills)
+    print(f"stood still: {len(clock.standstills)} times, {seconds:.1f} seconds")
+    for still in clock.standstills:
+        print(f"  {still.seconds:.1f} s, after {still.at_s:.1f} s")
 
 
 def _failed(figures: dict[str, float]) -> bool:
     return any(figures[name] for name in (SHOWN, LEFT_OPEN, LEASES, IN_WORK))
 
 
-def _write(path: Path, arguments: argparse.Namespace, figures: dict[str, float]) -> None:
+def _write(path: Path, arguments: argparse.Namespace, figures: dict[str, float], clock: Clock) -> None:
     written = {
         "command": f"python -m benchmarks.soak {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -188,19 +208,22 @@ def _write(path: Path, arguments: argparse.Namespace, figures: dict[str, float])
         "versions": {"octoroute": octoroute.__version__, "python": platform.python_version()},
         "seed": arguments.seed,
         "figures": figures,
+        "stood still": [
+            {"at_s": round(still.at_s, 1), "seconds": round(still.seconds, 1)} for still in clock.standstills
+        ],
     }
     path.write_text(json.dumps(written, indent=1) + "\n")
 
 
-async def _rest(target: Target, servers: list[SimulatedServer]) -> tuple[Metrics, int]:
+async def _rest(target: Target, servers: list[SimulatedServer], clock: Clock) -> tuple[Metrics, int]:
     """The gateway's metrics and how many requests the servers still work on, when all is at rest or after
     QUIET_S.
     """
-    until = time.monotonic() + QUIET_S
+    until = clock.now() + QUIET_S
     while True:
         told = await metrics(target)
         in_work = sum(server.active for server in servers)
-        if not (told.total(IN_FLIGHT) or in_work) or time.monotonic() > until:
+        if not (told.total(IN_FLIGHT) or in_work) or clock.now() > until:
             return told, in_work
         await asyncio.sleep(0.2)
 
@@ -216,11 +239,11 @@ def _show_progress(sample: tuple[float, float], load: Load) -> None:
         )
 
 
-async def _extreme(processes: Processes, within_s: float, *, most: bool, goal: int = -1) -> int:
+async def _extreme(processes: Processes, clock: Clock, within_s: float, *, most: bool, goal: int = -1) -> int:
     """The most or the fewest sockets seen in some seconds; at once where there are no more than `goal`."""
-    until = time.monotonic() + within_s
+    until = clock.now() + within_s
     seen = [processes.sockets()]
-    while time.monotonic() < until and seen[-1] > goal:
+    while clock.now() < until and seen[-1] > goal:
         await asyncio.sleep(0.1)
         seen.append(processes.sockets())
     return max(seen) if most else min(seen)

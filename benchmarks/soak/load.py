@@ -2,13 +2,13 @@
 
 At most one server is bad for a request, and at most one server is down at a time: whatever a client sees of
 that, a perfect gateway would have hidden. What it could not: the server's own refusal, a [DONE] or a stream
-that the server did not give, the end of connections to a worker that was killed.
+that the server did not give, the end of connections to a worker that was killed. Not judged are errors and
+silence where the machine, or this process with its servers, stood still meanwhile.
 """
 
 import asyncio
 import random
 import re
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -17,6 +17,7 @@ from itertools import count
 from math import inf
 from typing import Final
 
+from benchmarks.soak.clock import Clock
 from octoroute.demo import FAULTS, Request, SimulatedServer
 from octoroute.demo.answers import prompt_of_messages
 from octoroute.demo.client import End, Seen, Target, exchange
@@ -36,6 +37,8 @@ AS_SENT: Final = {
     "wrong-length-short": Verdict.SAME_NO_DONE,
     "json-for-stream": Verdict.NO_STREAM,
 }
+# What may come of a standstill. Wrong text or a lost end may not.
+OF_STANDSTILLS: Final = (Verdict.ERROR, Verdict.HANG)
 # An event of 1 MB is more than is kept of an answer: half of it can't be taken back where its server dies.
 TOO_BIG: Final = "big-event"
 KILLED: Final = "killed"
@@ -81,6 +84,7 @@ class Tally:
     workers_killed: int = 0
     cut_with_worker: int = 0
     beyond_buffer: int = 0
+    not_judged: int = 0
     down: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     shown: Counter[str] = field(default_factory=Counter)
@@ -91,10 +95,16 @@ class Load:
     """`run` it for some seconds; `tally` says what came of it."""
 
     def __init__(
-        self, servers: Sequence[SimulatedServer], target: Target, seed: int, kill_worker: Callable[[], bool]
+        self,
+        servers: Sequence[SimulatedServer],
+        target: Target,
+        seed: int,
+        clock: Clock,
+        kill_worker: Callable[[], bool],
     ) -> None:
         """`kill_worker` kills one of several workers of the gateway, and says whether there was one."""
         self.tally = Tally()
+        self.clock = clock
         self._kill_worker = kill_worker
         self._killed_s = self._server_killed_s = -inf
         self._servers = servers
@@ -115,8 +125,31 @@ class Load:
             tasks.create_task(self._kill_workers())
             for _ in range(clients):
                 tasks.create_task(self._client())
-            await asyncio.sleep(seconds)
+            left_s = seconds
+            until_s = self.clock.now() + seconds
+            while left_s > 0:
+                await asyncio.sleep(left_s)
+                left_s = until_s - self.clock.now()
             self._over.set()
+
+    def note(
+        self, shape: Shape, number: int, fault: str | None, began_s: float, seen: Seen, found: Judgement
+    ) -> None:
+        """What came of a request that began at `began_s` of the clock."""
+        refused = fault in REFUSALS and number in self._first
+        as_sent = AS_SENT.get(fault or "") if number in self._first else None
+        fine = found.verdict in (Verdict.SAME, as_sent) or (refused and found.verdict is Verdict.ERROR)
+        cut = found.verdict in (Verdict.CUT, Verdict.SAME_THEN_CUT)
+        if not fine and cut and self.clock.now() - self._killed_s < NOTICED_S:
+            self.tally.cut_with_worker += 1
+        elif fault == TOO_BIG and found.verdict is Verdict.ERROR and self._server_killed_s > began_s:
+            self.tally.beyond_buffer += 1
+        elif not fine and found.verdict in OF_STANDSTILLS and self.clock.stood_still_since(began_s):
+            self.tally.not_judged += 1
+        elif not fine:
+            self.tally.shown[f"{found} ({fault or 'no fault of its own'})"] += 1
+            said = seen.header("x-request-id")
+            self.tally.problems.append(f"{shape.name}, {fault}: {found} (request {number}, id {said})")
 
     async def _client(self) -> None:
         weights = [shape.share for shape in SHAPES]
@@ -131,7 +164,7 @@ class Load:
             self._faults[number] = fault
         prompt = f"soak {number}: {'words ' * (shape.prompt_chars // 6)}"
         request = self.target.request(prompt, stream=shape.stream, max_tokens=shape.tokens, ignore_eos=True)
-        began_s = time.monotonic()
+        began_s = self.clock.now()
         self.tally.requests += 1
         self.tally.streams += shape.stream
         try:
@@ -143,7 +176,7 @@ class Load:
                 )
                 adds = FAULTS[fault].adds if fault is not None else ""
                 seen = await self._seen(exchange(self.target, request, PATIENCE_S))
-                self._note(
+                self.note(
                     shape, number, fault, began_s, seen, judge(seen, wanted, stream=shape.stream, adds=adds)
                 )
         finally:
@@ -166,22 +199,6 @@ class Load:
         except OSError:
             return Seen(End.NO_ANSWER)
 
-    def _note(
-        self, shape: Shape, number: int, fault: str | None, began_s: float, seen: Seen, found: Judgement
-    ) -> None:
-        refused = fault in REFUSALS and number in self._first
-        as_sent = AS_SENT.get(fault or "") if number in self._first else None
-        fine = found.verdict in (Verdict.SAME, as_sent) or (refused and found.verdict is Verdict.ERROR)
-        cut = found.verdict in (Verdict.CUT, Verdict.SAME_THEN_CUT)
-        if not fine and cut and time.monotonic() - self._killed_s < NOTICED_S:
-            self.tally.cut_with_worker += 1
-        elif fault == TOO_BIG and found.verdict is Verdict.ERROR and self._server_killed_s > began_s:
-            self.tally.beyond_buffer += 1
-        elif not fine:
-            self.tally.shown[f"{found} ({fault or 'no fault of its own'})"] += 1
-            said = seen.header("x-request-id")
-            self.tally.problems.append(f"{shape.name}, {fault}: {found} (request {number}, id {said})")
-
     def _choose(self, server: SimulatedServer, request: Request) -> str | None:
         found = MARKER.search(request.body)
         fault = self._faults.get(int(found[1])) if found else None
@@ -197,7 +214,7 @@ class Load:
             self.tally.down[name] += 1
             server.set_fault("refuse" if name == KILLED else name)
             if name == KILLED:
-                self._server_killed_s = time.monotonic()
+                self._server_killed_s = self.clock.now()
                 server.abort_connections()
             await self._wait(DOWN_S)
             server.set_fault(None)
@@ -206,7 +223,7 @@ class Load:
         lives_s = FIRST_WORKER_LIVES_S
         while not await self._wait(lives_s) and self._kill_worker():
             self.tally.workers_killed += 1
-            self._killed_s = time.monotonic()
+            self._killed_s = self.clock.now()
             lives_s = WORKER_LIVES_S
 
     async def _wait(self, between_s: tuple[float, float]) -> bool:
