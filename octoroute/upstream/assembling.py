@@ -24,6 +24,9 @@ CHUNK: Final = frozenset(
 CHAT_CHOICE: Final = frozenset(("finish_reason", "index", "delta"))
 TEXT_CHOICE: Final = frozenset(("finish_reason", "index", "text", "logprobs"))
 DELTA: Final = frozenset(("role", "content", "reasoning_content", "tool_calls"))
+CALL: Final = frozenset(("index", "id", "type", "function"))
+KIND: Final = "function"  # of a tool call, the only one
+FUNCTION: Final = frozenset(("name", "arguments"))
 # Of the answer, in llama.cpp's order, those that are the last chunks'.
 IDENTITY: Final = ("created", "model", "system_fingerprint")
 
@@ -182,8 +185,11 @@ class Assembler:
         if not isinstance(function, dict) or not isinstance(at, int) or not 0 <= at <= len(self._calls):
             self.problem = "a tool call that is none"
             return
+        if not (call.keys() <= CALL and function.keys() <= FUNCTION and call.get("type", KIND) == KIND):
+            self.problem = "a tool call with unknown members"
+            return
         if at == len(self._calls):
-            self._calls.append({"type": "function", "function": {"name": "", "arguments": []}})
+            self._calls.append({"type": KIND, "function": {"name": "", "arguments": []}})
         known = self._calls[at]
         if function.get("name"):
             known["function"]["name"] = function["name"]
