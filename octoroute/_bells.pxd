@@ -10,6 +10,6 @@ cdef class Bells:
     cdef uint32_t *_anybody          # how many workers wait
     cdef uint8_t *_waits             # [worker]: a bit for each queue of it that somebody waits in
     cdef Py_buffer _view
-    cdef int32_t _checked(self, int32_t worker) except -1
+    cdef int32_t _checked(self, int32_t worker, int32_t queue=*) except -1
     cdef bint anybody(self) noexcept
     cdef void ring(self, int32_t but) noexcept

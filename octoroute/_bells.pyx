@@ -67,9 +67,11 @@ cdef class Bells:
         if self._view.buf != NULL:
             PyBuffer_Release(&self._view)
 
-    cdef int32_t _checked(self, int32_t worker) except -1:
+    cdef int32_t _checked(self, int32_t worker, int32_t queue=0) except -1:
         if not 0 <= worker < self.workers:
             raise ValueError(f"worker {worker} of {self.workers}")
+        if not 0 <= queue < QUEUES:
+            raise ValueError(f"queue {queue} of {QUEUES}")
         return worker
 
     def descriptor(self, int32_t worker):
@@ -81,9 +83,7 @@ cdef class Bells:
         this: one that was given back before is not rung for.
         """
         cdef uint8_t before, after
-        self._checked(worker)
-        if not 0 <= queue < QUEUES:
-            raise ValueError(f"queue {queue} of {QUEUES}")
+        self._checked(worker, queue)
         if self.workers == 1:
             return
         before = self._waits[worker]
@@ -95,6 +95,17 @@ cdef class Bells:
         if before and not after:
             add32(self._anybody, -1)
         fence()
+
+    def others_wait(self, int32_t worker, int32_t queue):
+        """Whether somebody waits in that queue of another worker."""
+        cdef int32_t other
+        self._checked(worker, queue)
+        if load32(self._anybody) == 0:
+            return False
+        for other in range(self.workers):
+            if other != worker and load8(&self._waits[other]) & (1 << queue):
+                return True
+        return False
 
     def reclaim(self, int32_t worker):
         """After a worker's end: nobody waits there."""

@@ -57,3 +57,4 @@ cdef class Outcome:
     cdef public double gap_sum_s
     cdef public int earlier_attempts
     cdef public double waited_s
+    cdef public int charged

@@ -159,3 +159,4 @@ class Outcome:
     gap_sum_s: float = 0.0
     earlier_attempts: int = 0
     waited_s: float = 0.0  # for a place at an endpoint; no part of `overhead_s`
+    charged: int = 0  # tokens, by the queue of the tier in which it waited last

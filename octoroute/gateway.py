@@ -13,7 +13,9 @@ from octoroute._gaps import set_gap_bounds
 from octoroute._limits import LimitTable
 from octoroute._state import FleetState
 from octoroute.admission.board import WaitingBoard
+from octoroute.admission.limits import used_tokens
 from octoroute.admission.queue import Bounds
+from octoroute.admission.shares import TENANTS
 from octoroute.balance.group import FatalSelectionError, PrefixIndex
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
@@ -41,6 +43,7 @@ from octoroute.upstream.load import LoadPoller
 from octoroute.upstream.probe import Prober
 from octoroute.upstream.rounds import Rounds
 from octoroute.upstream.sites import Sites
+from octoroute.upstream.waiting import prompt_tokens
 from octoroute.upstream.waiting_rooms import WaitingRooms
 
 log = logging.getLogger(__name__)
@@ -70,7 +73,7 @@ class Shared:
         self.state = FleetState(workers=workers + spare)
         self.prefixes = PrefixIndex()
         self.limits = LimitTable(workers=workers + spare)
-        self.board = WaitingBoard(workers + spare)
+        self.board = WaitingBoard(workers + spare, self.limits.slots)
         self.outage = Outage(workers + spare)
         self.sources = SourceBoard()
         self.registry = Registry(
@@ -265,6 +268,12 @@ class Gateway:
         """Tells metrics and log what came of a request."""
         self.recorder.record(view, plan, outcome)
 
+    def settle(self, view: RequestView, plan: Plan, outcome: Outcome) -> None:
+        """What a tier charged a request for its place, it has used or not: it is over there."""
+        charged, outcome.charged = outcome.charged, 0
+        used = used_tokens(prompt_tokens(view), outcome)
+        self.queues[plan.target.tier].settle(view, plan.target, charged, used)
+
     def fail_fatally(self, error: FatalSelectionError) -> None:
         """This process can't be trusted any more: it drains and ends, and the supervisor starts a clean
         one.
@@ -276,7 +285,8 @@ class Gateway:
         queue, groups = self.snapshot.config.queue, self.snapshot.groups
         bounds = Bounds(queue.max_waiting, queue.max_wait_seconds, queue.max_waiting_bytes)
         hopes = {tier: self.snapshot.terms[tier].hope_s for tier in TIERS}
-        self.queues.configure(bounds, self.snapshot.config.routing.default_importance, groups, hopes)
+        rows = {each.name: TENANTS + each.slot for each in self.keys.tenants} if self.keys else {}
+        self.queues.configure(bounds, self.snapshot.config.routing.default_importance, groups, rows, hopes)
 
     def _recorder(self, config: Config) -> Recorder:
         observability = config.observability

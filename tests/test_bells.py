@@ -123,6 +123,18 @@ def test_a_process_rings_in_another_one(state: FleetState, slot: int) -> None:
     assert rung(state) == [0]
 
 
+def test_a_worker_knows_whether_anybody_waits_in_another_one(state: FleetState) -> None:
+    bells = state.bells
+    assert not bells.others_wait(0, 1)
+    bells.wait(0, 1, True)
+    bells.wait(2, 0, True)
+    assert [bells.others_wait(worker, 1) for worker in range(3)] == [False, True, True]
+    assert [bells.others_wait(worker, 0) for worker in range(3)] == [True, True, False]
+    bells.wait(0, 1, False)
+    bells.reclaim(2)
+    assert not any(bells.others_wait(worker, queue) for worker in range(3) for queue in range(2))
+
+
 def test_with_one_worker_there_is_no_bell() -> None:
     lone = Bells(1)
     assert lone.descriptor(0) == -1
@@ -135,12 +147,15 @@ def test_a_worker_that_is_not_there_is_an_error(state: FleetState, worker: int) 
     for call in (
         lambda: state.bells.descriptor(worker),
         lambda: state.bells.wait(worker, 0, True),
+        lambda: state.bells.others_wait(worker, 0),
         lambda: state.bells.reclaim(worker),
     ):
         with pytest.raises(ValueError, match=f"worker {worker} of 3"):
             call()
     with pytest.raises(ValueError, match="queue 8 of 8"):
         state.bells.wait(0, 8, True)
+    with pytest.raises(ValueError, match="queue 8 of 8"):
+        state.bells.others_wait(0, 8)
 
 
 def test_bells_give_their_descriptors_back() -> None:

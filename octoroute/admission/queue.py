@@ -1,8 +1,8 @@
 """Who waits for a place at an endpoint of one tier, and whose turn it is.
 
-Owns the order. Between tenants deficit round robin by tokens (Shreedhar and Varghese, "Efficient Fair
-Queueing using Deficit Round Robin", SIGCOMM 1995): who asks for more does not get more. Within a tenant
-importance, with ageing: a request goes before all that come a bounded time after it, whatever they are.
+Owns the order. Tenants take turns by the tokens that each has had (shares.py): who asks for more does not get
+more. Within a tenant importance, with ageing: a request goes before all that come a bounded time after it,
+whatever they are.
 
 Work-conserving: who can't run, because what it waits for is full, is passed over and keeps its turn. When the
 queue is full, the tenant that has most in it gives way (longest queue drop), so that nobody can shut the door
@@ -12,19 +12,19 @@ Reads no clock: `now` is monotonic seconds. What an endpoint is, it does not kno
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from math import ceil, inf
+from math import inf
 from operator import attrgetter
 from typing import Final, Generic, Literal, TypeVar
 
+from octoroute.admission.board import NO_TURN, Turn
 from octoroute.admission.service_rate import ServiceRate
+from octoroute.admission.shares import NOBODY, Shares
 
 Reason = Literal["max_waiting", "max_waiting_bytes", "max_wait_seconds"]
 
-# Tokens that a tenant may have served in each round: about a short chat, so that rounds are short.
-QUANTUM: Final = 512
 # How long each importance lets others go before, as a share of the longest wait: low ones still get their
 # turn before they would have to be given up.
 YIELDS: Final = {"high": 0.0, "normal": 1 / 6, "low": 1 / 2}
@@ -42,18 +42,20 @@ class Bounds:
 @dataclass(eq=False, slots=True)
 class Waiter:
     """One request that waits. `key` is what it waits for: where one can't run, none of the same key can.
-    `tokens` is what it is going to cost its tenant, `size` the bytes that it holds, `came` when the request
-    came.
+    `row` is its tenant's among the shares, `tokens` what it is going to cost it, `size` the bytes that it
+    holds, `came` when the request came.
     """
 
     key: Hashable
     tenant: str = ""
+    row: int = NOBODY
     importance: str = "normal"
     tokens: int = 1
     size: int = 0
     came: float = inf
     # Set by the queue.
     since: float = 0.0
+    charged: int = 0
     rank: tuple[float, int] = field(default=(0.0, 0), repr=False)
 
 
@@ -64,11 +66,10 @@ _rank = attrgetter("rank")
 class _Line(Generic[W]):
     """What one tenant has waiting: by key, each sorted by rank."""
 
-    __slots__ = ("by_key", "deficit", "size", "waiting")
+    __slots__ = ("by_key", "size", "waiting")
 
     def __init__(self) -> None:
         self.by_key: dict[Hashable, list[W]] = {}
-        self.deficit = 0
         self.waiting = 0
         self.size = 0
 
@@ -97,14 +98,13 @@ class _Line(Generic[W]):
 class Queue(Generic[W]):
     """`waiting` and `size` are how many wait, and their bytes."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, shares: Shares, bounds: Bounds | None = None) -> None:
         self.bounds = bounds or Bounds()
         self.waiting = 0
         self.size = 0
+        self._shares = shares
         self._numbers = count()
-        # In the order of the round. `_visited` has had its visit of this round, and is the first.
-        self._lines: dict[str, _Line[W]] = {}
-        self._visited: str | None = None
+        self._lines: dict[str, _Line[W]] = {}  # by tenant
         # By arrival.
         self._waiters: dict[int, W] = {}
         self._rate = ServiceRate()
@@ -113,16 +113,23 @@ class Queue(Generic[W]):
         """All that wait, by arrival."""
         return iter(list(self._waiters.values()))
 
-    @property
-    def since(self) -> float:
-        """When the first came of those that wait; inf where nobody does."""
-        return next(iter(self._waiters.values())).since if self._waiters else inf
+    def next(self) -> W | None:
+        """Whose turn it is, if it can run."""
+        return self._next(())
+
+    def turn(self) -> Turn:
+        """Its turn."""
+        waiter = self.next()
+        return NO_TURN if waiter is None else self.turn_of(waiter)
+
+    def turn_of(self, waiter: Waiter) -> Turn:
+        """The turn of one that waits."""
+        return self._shares.start(waiter.row), waiter.rank[0]
 
     def join(self, waiter: W, now: float) -> list[tuple[W, Reason]]:
         """Puts it into the queue. The answer is who has to leave for it, itself perhaps."""
         waiter.since = now
-        late = YIELDS[waiter.importance] * self.bounds.max_wait_s
-        waiter.rank = (min(now, waiter.came) + late, next(self._numbers))
+        waiter.rank = (self.age(waiter, now), next(self._numbers))
         if not self.waiting:
             self._rate.begin(now)
         self._add(waiter)
@@ -142,13 +149,18 @@ class Queue(Generic[W]):
     def serve(self, place: Callable[[W], bool], now: float) -> None:
         """Gives out what is free: asks `place` of each whose turn it is, until none that is left can run."""
         blocked: set[Hashable] = set()
-        while (turn := self._turn(blocked)) is not None:
-            waiter, deficits = turn
+        while (waiter := self._next(blocked)) is not None:
             if place(waiter):
-                self._charge(waiter, deficits)
+                self._shares.charge(waiter.row, waiter.tokens)
+                waiter.charged = waiter.tokens
+                self.remove(waiter)
                 self._rate.count(now)
             else:
                 blocked.add(waiter.key)
+
+    def correct(self, row: int, tokens: int) -> None:
+        """A request that was charged has used so many more, or, where negative, less."""
+        self._shares.correct(row, tokens)
 
     def expire(self, now: float) -> list[W]:
         """Removes those that have waited too long."""
@@ -161,6 +173,10 @@ class Queue(Generic[W]):
             self.remove(waiter)
         return late
 
+    def age(self, waiter: Waiter, now: float) -> float:
+        """As a moment: the later, the longer others of its tenant that come after it may go first."""
+        return min(now, waiter.came) + YIELDS[waiter.importance] * self.bounds.max_wait_s
+
     def remove(self, waiter: W) -> bool:
         """Takes it out; False where it is not in it."""
         if self._waiters.pop(waiter.rank[1], None) is None:
@@ -168,10 +184,7 @@ class Queue(Generic[W]):
         line = self._lines[waiter.tenant]
         line.remove(waiter)
         if not line.waiting:
-            # Who has nothing waiting saves nothing up.
             del self._lines[waiter.tenant]
-            if waiter.tenant == self._visited:
-                self._visited = None
         self.waiting -= 1
         self.size -= waiter.size
         return True
@@ -181,7 +194,7 @@ class Queue(Generic[W]):
         none did.
         """
         line = self._lines.get(tenant)
-        # Each tenant's turn comes once a round.
+        # Each tenant's turn comes once before anybody's comes again.
         tenants = len(self._lines) + (line is None)
         before = min(self.waiting, (line.waiting if line is not None else 0) * tenants + tenants - 1)
         rate = self._rate.per_second(now)
@@ -210,35 +223,8 @@ class Queue(Generic[W]):
         )
         return line
 
-    def _turn(self, blocked: Collection[Hashable]) -> tuple[W, Iterable[tuple[_Line[W], int]]] | None:
-        """Whose turn it is, and the deficits that go with it: as if the rounds until then had been gone one
-        by one.
-        """
-        # Per line that can run: how often it has to be visited until it may, its place in the round.
-        visits: list[tuple[int, int, _Line[W], W]] = []
-        for place, (tenant, line) in enumerate(self._lines.items()):
-            head = line.head(blocked)
-            if head is None:
-                continue
-            missing = head.tokens - line.deficit
-            if tenant == self._visited:
-                if missing <= 0:
-                    return head, ()
-                place = len(self._lines)
-            visits.append((max(1, ceil(missing / QUANTUM)), place, line, head))
-        if not visits:
-            return None
-        rounds, at, _, waiter = min(visits, key=lambda visit: visit[:2])
-        return waiter, [
-            (line, line.deficit + QUANTUM * (rounds - (place > at))) for _, place, line, _ in visits
-        ]
-
-    def _charge(self, waiter: W, deficits: Iterable[tuple[_Line[W], int]]) -> None:
-        for line, deficit in deficits:
-            line.deficit = deficit
-        lines = self._lines
-        while (first := next(iter(lines))) != waiter.tenant:
-            lines[first] = lines.pop(first)
-        self._visited = waiter.tenant
-        lines[waiter.tenant].deficit -= waiter.tokens
-        self.remove(waiter)
+    def _next(self, blocked: Collection[Hashable]) -> W | None:
+        """Whose turn it is of those whose key is not blocked."""
+        heads = [head for line in self._lines.values() if (head := line.head(blocked)) is not None]
+        # Of tenants that have had as much, the older request.
+        return min(heads, key=lambda head: (self._shares.start(head.row), head.rank)) if heads else None

@@ -122,6 +122,8 @@ class ActiveRequest:
         if target is None:
             raise self._error or error
         self.gateway.recorder.fell_back(plan, target, outcome)
+        if outcome.charged:
+            self.gateway.settle(self.view, plan, outcome)
         outcome.earlier_attempts += outcome.attempts
         outcome.attempts = 0
         outcome.failures.clear()
@@ -133,6 +135,8 @@ class ActiveRequest:
         told = error is not None and self._settled(error)
         outcome.duration_s = (time.monotonic_ns() - self.view.read_ns) * 1e-9
         self.gateway.record(self.view, self.plan, outcome)
+        if outcome.charged and self.plan is not None:
+            self.gateway.settle(self.view, self.plan, outcome)
         if self._visit is not None:
             self._visit.leave(outcome)
         # It holds `_forwarded`, so this object: a cycle, and the prompt in it. So does an error's traceback.

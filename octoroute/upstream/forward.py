@@ -104,9 +104,10 @@ class Forwarding:
         InvalidRequest, Overloaded, FatalSelectionError.
         """
         self.budget.requests += 1
-        lease = None if self.queue.waiting else self.group.pick((), self.facts)
+        queue = self.queue
+        lease = None if queue.waiting or queue.elsewhere() else self.group.pick((), self.facts)
         if lease is None:
-            self.ticket = self.queue.join(self.view, self.plan.target, self.group, (), self.facts)
+            self.ticket = queue.join(self.view, self.plan.target, self.group, (), self.facts)
         else:
             self._begin(lease)
             connection = self._site.pool.take()

@@ -62,6 +62,7 @@ async def _untried(request: "Forwarding") -> Lease[Endpoint] | None:
         if ticket is not None:
             request.ticket = None
             request.outcome.waited_s += time.monotonic() - ticket.since
+            request.outcome.charged += ticket.charged
     # A reload may have brought other endpoints meanwhile.
     request.group, request.facts = ticket.group, ticket.facts
     return lease

@@ -2,7 +2,8 @@
 
 Whose turn it is, admission/queue.py says. A place that is given back, here or in another worker, goes to the
 next at once; what a recovery brings is found by `look`. Of several workers in which somebody waits, the one
-goes first whose first has waited longest: the others let it, for a moment, because no place may stay free.
+goes first whose next one's turn it is among all: the others let it, for a moment, because no place may stay
+free.
 
 Where the last healthy endpoint has just failed, requests wait here for a moment too: a server that is started
 again is back soon, and a probe finds that out.
@@ -17,6 +18,7 @@ from typing import Final
 from octoroute._select import FatalSelectionError
 from octoroute.admission.board import WaitingBoard
 from octoroute.admission.queue import Bounds, Queue, Waiter
+from octoroute.admission.shares import NOBODY, Costs
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
 from octoroute.errors import GatewayError, Overloaded
@@ -27,7 +29,7 @@ from octoroute.observe.registry import Registry
 REASONS: Final = ("max_waiting", "max_waiting_bytes", "max_wait_seconds", "client_gone", "no_endpoint")
 MAX_RETRY_AFTER_S: Final = 3600
 BYTES_PER_TOKEN: Final = 4
-# How long a free place is left to a worker whose first has waited longer: far more than it needs to take it.
+# How long a free place is left to a worker whose turn it is: far more than it needs to take it.
 COURTESY_SECONDS: Final = 0.005
 
 # Of a group's vacancies, those where waiting makes sense.
@@ -49,12 +51,14 @@ class Ticket(Waiter):
         tried: Collection[Endpoint],
         facts: bytes | None,
         importance: str,
+        row: int,
         tokens: int,
     ) -> None:
         slots = sorted(endpoint.slot for endpoint in tried)
         super().__init__(
             key=(target.name, *slots),
             tenant=view.tenant,
+            row=row,
             importance=view.importance or importance,
             tokens=tokens,
             size=len(view.body),
@@ -69,9 +73,11 @@ class Ticket(Waiter):
 
 
 class WaitingRoom:
-    """Of one worker. Who wants a place looks at `waiting` first: where anybody waits, it joins them.
+    """Of one worker. Who wants a place looks at `waiting` and `elsewhere` first: where anybody waits, it
+    joins them.
 
-    `ring_for` has other workers say when they give a place back, as long as anybody waits.
+    `ring_for` has other workers say when they give a place back, as long as anybody waits; `elsewhere` says
+    whether anybody waits there.
     """
 
     def __init__(
@@ -81,13 +87,17 @@ class WaitingRoom:
         board: WaitingBoard,
         worker: int,
         ring_for: Callable[[bool], None],
+        elsewhere: Callable[[], bool],
     ) -> None:
         self.waiting = 0
+        self.elsewhere = elsewhere
         self._tier = tier
         self._worker = worker
         self._ring_for = ring_for
         self._later: asyncio.TimerHandle | None = None
-        self._queue: Queue[Ticket] = Queue()
+        self._queue: Queue[Ticket] = Queue(board.shares(tier))
+        self._costs = Costs()
+        self._rows: Mapping[str, int] = {}
         self._importance = "normal"
         self._groups: Mapping[Target, Group] = {}
         self._hope_s = 0.0
@@ -101,12 +111,19 @@ class WaitingRoom:
         }
 
     def configure(
-        self, bounds: Bounds, importance: str, groups: Mapping[Target, Group], hope_s: float
+        self,
+        bounds: Bounds,
+        importance: str,
+        groups: Mapping[Target, Group],
+        rows: Mapping[str, int],
+        hope_s: float,
     ) -> None:
         """From here these bounds hold, and those that wait may be answered by the endpoints of `groups`.
-        `importance` is that of requests that state none; for `hope_s` they wait for endpoints that failed.
+        `importance` is that of requests that state none; `rows` are those of the tenants by name; for
+        `hope_s` requests wait for endpoints that failed.
         """
-        self._groups, self._hope_s = groups, hope_s
+        self._groups, self._rows, self._hope_s = groups, rows, hope_s
+        self._costs.keep(rows)
         self._queue.bounds = bounds
         self._importance = importance
         for ticket in self._queue:
@@ -134,12 +151,13 @@ class WaitingRoom:
             tried = ()
         now = time.monotonic()
         # What is tried again has been paid for.
-        tokens = 0 if tried else _tokens(view, group)
-        ticket = Ticket(view, target, group, tried, facts, self._importance, tokens)
+        tokens = 0 if tried else self._costs.expected(view.tenant, _most_tokens(view, group))
+        row = self._rows.get(view.tenant, NOBODY)
+        ticket = Ticket(view, target, group, tried, facts, self._importance, row, tokens)
         ticket.since = now
         if vacancy == "free":
             # Who waits goes first. What is left then, none of them is able to use.
-            lease = group.pick(tried, facts) if self.freed() else None
+            lease = group.pick(tried, facts) if self.freed() and not self._yields(ticket, now) else None
             if lease is not None:
                 ticket.future.set_result(lease)
                 return ticket
@@ -208,12 +226,19 @@ class WaitingRoom:
         """A place may have become free. False where it is left to another worker for a moment."""
         if not self.waiting:
             return True
-        if self._board.first_elsewhere(self._worker, self._tier) < self._queue.since:
+        if self._board.first_elsewhere(self._worker, self._tier) < self._queue.turn():
             if self._later is None:
                 self._later = asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._now)
             return False
         self._now()
         return True
+
+    def _yields(self, ticket: Ticket, now: float) -> bool:
+        """Whether it is somebody's turn in another worker before one that has just come."""
+        if not self.elsewhere():
+            return False
+        ticket.rank = (self._queue.age(ticket, now), 0)
+        return self._board.first_elsewhere(self._worker, self._tier) < self._queue.turn_of(ticket)
 
     def _now(self) -> None:
         if self._later is not None:
@@ -221,6 +246,13 @@ class WaitingRoom:
             self._later = None
         self._serve(time.monotonic())
         self._note()
+
+    def settle(self, view: RequestView, target: Target, charged: int, used: int) -> None:
+        """A request that was charged has used so many tokens: those like it are going to cost as much."""
+        self._queue.correct(self._rows.get(view.tenant, NOBODY), used - charged)
+        group = self._groups.get(target)
+        if group is not None and group.endpoints and used > 0:
+            self._costs.learn(view.tenant, _most_tokens(view, group), used)
 
     def look(self) -> None:
         """Looks for places that became free unseen, and for those that have waited in vain."""
@@ -284,7 +316,11 @@ class WaitingRoom:
 
     def _note(self) -> None:
         before, self.waiting = self.waiting, self._queue.waiting
-        self._board.write(self._worker, self._tier, self.waiting, self._queue.since)
+        first = self._queue.next()
+        if first is None:
+            self._board.write(self._worker, self._tier, 0)
+        else:
+            self._board.write(self._worker, self._tier, self.waiting, first.row, first.rank[0])
         if (before > 0) != (self.waiting > 0):
             self._ring_for(self.waiting > 0)
 
@@ -299,10 +335,15 @@ def _dismiss(ticket: Ticket) -> None:
         ticket.future.set_result(None)
 
 
-def _tokens(view: RequestView, group: Group) -> int:
-    """What a request is going to cost, about: its prompt, and an answer of full length."""
+def prompt_tokens(view: RequestView) -> int:
+    """About."""
+    return len(view.body) // BYTES_PER_TOKEN
+
+
+def _most_tokens(view: RequestView, group: Group) -> int:
+    """What a request may cost at most, about: its prompt, and an answer of full length."""
     fields = view.fields
     asked = fields.get("max_completion_tokens") or fields.get("max_tokens") or fields.get("max_output_tokens")
     if type(asked) is not int or asked < 1:
         asked = group.endpoints[0].spec.max_tokens
-    return len(view.body) // BYTES_PER_TOKEN + asked
+    return prompt_tokens(view) + asked

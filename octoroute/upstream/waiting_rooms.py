@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from octoroute._bells import Bells
 from octoroute.admission.board import WaitingBoard
@@ -25,16 +26,22 @@ class WaitingRooms(dict[str, WaitingRoom]):
             def ring_for(waits: bool, queue: int = queue) -> None:
                 bells.wait(worker, queue, waits)
 
-            self[tier] = WaitingRoom(tier, registry, board, worker, ring_for)
+            elsewhere = partial(bells.others_wait, worker, queue)
+            self[tier] = WaitingRoom(tier, registry, board, worker, ring_for, elsewhere)
         # Where there is one worker, nobody rings.
         self._bell = bells.descriptor(worker)
 
     def configure(
-        self, bounds: Bounds, importance: str, groups: Mapping[Target, Group], hopes: Mapping[str, float]
+        self,
+        bounds: Bounds,
+        importance: str,
+        groups: Mapping[Target, Group],
+        rows: Mapping[str, int],
+        hopes: Mapping[str, float],
     ) -> None:
         """See WaitingRoom.configure; `hopes` by tier."""
         for tier, room in self.items():
-            room.configure(bounds, importance, groups, hopes[tier])
+            room.configure(bounds, importance, groups, rows, hopes[tier])
 
     def listen(self) -> None:
         """From here a place that another worker gives back is noticed at once."""
