@@ -20,6 +20,8 @@ cdef class Head:
     cdef readonly bint event_stream
     cdef readonly bint json
 
+    cpdef hide(self, bytes secret)
+
 
 cdef class HeadReader:
     cdef readonly bytes unparsed

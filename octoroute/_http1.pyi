@@ -1,3 +1,5 @@
+HIDDEN: bytes
+
 class Malformed(ValueError): ...
 
 class Head:
@@ -19,6 +21,7 @@ class Head:
     def event_stream(self) -> bool: ...
     @property
     def json(self) -> bool: ...
+    def hide(self, secret: bytes) -> None: ...
 
 class HeadReader:
     @property

@@ -14,12 +14,16 @@ cdef int MAX_RECENT = 4
 cdef Py_ssize_t MAX_RECENT_BYTES = 1024
 
 # Headers that speak of one connection only (RFC 9110, section 7.6.1), those that are written anew for the
-# client, and our own names, which a server must not forge.
+# client, our own names, which a server must not forge, and what leads past the gateway: to the address of a
+# server, or to credentials for it.
 cdef frozenset PER_HOP = frozenset((
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer",
     b"transfer-encoding", b"upgrade", b"content-length", b"x-request-id", b"x-accel-buffering",
+    b"alt-svc", b"content-location", b"location", b"www-authenticate",
 ))
 cdef bytes OUR_PREFIX = b"x-octoroute-"
+# In the place of a server's key.
+HIDDEN = b"[key]"
 
 
 class Malformed(ValueError):
@@ -37,6 +41,11 @@ cdef class Head:
     """A response head. `headers` are (lower-case name, value) pairs; `end_to_end` the lines that go on to
     the client.
     """
+
+    cpdef hide(self, bytes secret):
+        """Nothing that the client gets of it holds `secret` any more."""
+        self.reason = self.reason.replace(secret, HIDDEN)
+        self.end_to_end = self.end_to_end.replace(secret, HIDDEN)
 
     def __repr__(self):
         return f"<Head {self.status} {len(self.headers)} headers framing={self.framing} length={self.length}>"

@@ -6,8 +6,8 @@ from typing import Self
 
 import orjson
 
-from octoroute._http1 import Head
-from octoroute.upstream.connection import Connection
+from octoroute._http1 import HIDDEN, Head
+from octoroute.upstream.connection import Connection, hide_secrets
 
 # What a server says of itself may hold an address of the network behind the gateway.
 _GROUPS = "[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})"
@@ -23,7 +23,7 @@ LOOK_CHARS = 2_000
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is the payload, without framing."""
+    """`body` is the payload, without framing. What an error repeats of the server's own key is left out."""
 
     head: Head
     body: bytes
@@ -34,7 +34,12 @@ class Answer:
 
     @classmethod
     def held_by(cls, connection: Connection) -> Self:
-        return cls(connection.head, connection.held_payload())
+        body = connection.held_payload()
+        hide_secrets(connection)
+        if connection.head.status >= 300:
+            for secret in connection.pool.secrets:
+                body = body.replace(secret, HIDDEN)
+        return cls(connection.head, body)
 
 
 def server_message(answer: Answer) -> str:

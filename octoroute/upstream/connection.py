@@ -164,6 +164,7 @@ class Connection(Relay):
     # Turning points, called by the relay.
 
     def on_head(self) -> None:
+        hide_secrets(self)
         if self.silence_ns and self.head.event_stream and self.head.status == 200:
             self.ping_ns = ANNOUNCE_NS
 
@@ -216,6 +217,7 @@ class Connection(Relay):
     def _start(self) -> None:
         client = self.client
         assert client is not None
+        hide_secrets(self)
         client.start(self.head, self)
         if self.complete:
             self.settle(Verdict.STREAMED)
@@ -321,6 +323,12 @@ class Connection(Relay):
             self.pool.give(self)
         else:
             self.close()
+
+
+def hide_secrets(connection: Connection) -> None:
+    """The head that came goes to a client: it must not hold the server's key."""
+    for secret in connection.pool.secrets:
+        connection.head.hide(secret)
 
 
 def has_error_event(payload: bytes) -> bool:

@@ -17,6 +17,7 @@ cdef class Pool:
     cdef public str after_stream
     cdef public double learnt_at
     cdef public str kind
+    cdef public tuple secrets
     cdef public object opened
     cdef public bint closed
     cdef public set doubted

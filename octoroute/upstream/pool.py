@@ -61,6 +61,8 @@ class Pool:
         self.learnt_at = 0.0
         # The software that listens there (kind.py), "" if that has not been learnt.
         self.kind = ""
+        # The servers' keys, which no client must see.
+        self.secrets: tuple[bytes, ...] = ()
         self.opened = 0
         self.closed = False
         # Connections whose server has been silent, until it was seen whether it still takes new ones.

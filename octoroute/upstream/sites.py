@@ -23,6 +23,8 @@ from octoroute.upstream.site import Site
 from octoroute.upstream.usage_option import UsageOption
 
 MOST_PAUSE: Final = 30  # calls of `hear_kinds`
+# A shorter key of a server, such as EMPTY, is none that anybody guards; and text may hold it by chance.
+SECRET_CHARS: Final = 8
 # What must be equal for two endpoints to share connections: base URL, tls_verify, tls_server_name,
 # connect_seconds.
 _Address = tuple[str, bool, str, float]
@@ -53,17 +55,22 @@ class Sites(_Sites):
         gathered = recovery.resume_buffer_bytes if recovery.cancel_plain else 0
         pools: dict[_Address, Pool] = {}
         sites: list[tuple[Endpoint, Site]] = []
+        secrets: dict[Pool, list[bytes]] = {}
         for endpoint in snapshot.endpoints:
             spec = endpoint.spec
             address = (spec.base_url, spec.tls_verify, spec.tls_server_name, connect_s)
             pool = pools.get(address) or self._pools.get(address) or self._pool(*address)
             pools[address] = pool
+            if len(spec.api_key) >= SECRET_CHARS:
+                secrets.setdefault(pool, []).append(spec.api_key.encode())
             usage = UsageOption(spec.kind, pool, wanted=wanted)
             plain = (
                 PlainOption(spec.kind, pool, gathered) if gathered and spec.kind in ("auto", KIND) else None
             )
             sites.append((endpoint, Site(RequestWriter(spec), pool, _why(spec), usage, plain)))
         # Nothing fails from here on.
+        for pool in pools.values():
+            pool.secrets = tuple(dict.fromkeys(secrets.get(pool, ())))
         for address, pool in self._pools.items():
             if address not in pools:
                 pool.close()

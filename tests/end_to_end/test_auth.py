@@ -4,12 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 
-from octoroute.demo import SimulatedServer
+from octoroute.demo import Request, SimulatedServer
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config
 from tests.end_to_end.keys import ADMIN, CHAT, bearer, converse_as, get_as, keyed_config
@@ -207,6 +208,42 @@ async def test_a_clients_key_goes_to_no_server_and_a_servers_key_to_no_client(fl
         assert "server-secret" not in str(one)
     assert KEY not in fleet.gateway.log
     assert "server-secret" not in fleet.gateway.log
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_server_that_repeats_its_key_or_sends_elsewhere_tells_clients_neither_key_nor_address(
+    fleet: Fleet, stream: bool
+) -> None:
+    key = b"server-secret"
+    echo = b'{"error":{"message":"Incorrect API key provided: %b"}}' % key
+    elsewhere = b"http://127.0.0.1:%d/v1/other" % fleet.server.port
+    answers = [
+        (401, echo, b'WWW-Authenticate: Bearer realm="%b"' % key),
+        (400, echo, b"X-Debug: Bearer %b" % key),
+        (429, echo, b"Set-Cookie: key=%b" % key),
+        (500, echo, b"Via: %b" % key),
+        (307, b"", b"Location: %b" % elsewhere),
+        (201, b"{}", b"Content-Location: %b" % elsewhere),
+    ]
+    said = answers[0]
+
+    def play(_request: Request) -> Iterator[bytes]:
+        status, body, line = said
+        yield b"HTTP/1.1 %d Said\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (status, line, len(body), body)
+
+    fleet.server.script(play)
+    try:
+        async with WireClient(fleet.port) as client:
+            for said in answers:
+                status, body, _ = said
+                client.post(CHAT, chat(stream=stream), headers=bearer(KEY))
+                reply = await client.reply()
+                assert reply.status == (502 if status == 500 else status)
+                assert "server-secret" not in str(reply)
+                assert "127.0.0.1" not in str(reply)
+                assert (b"[key]" in reply.body) == bool(body == echo)
+    finally:
+        fleet.server.script(None)
 
 
 async def test_a_key_is_good_for_its_tiers_only(serve: StartServer, gateway: StartGateway) -> None:
