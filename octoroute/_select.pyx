@@ -4,18 +4,16 @@ Owns: the alias tables of one target's endpoints and the generator behind their 
 Must not: know what health, draining or capacity mean. It is told who is eligible, and reads gate bytes.
 """
 
-from os import register_at_fork, urandom
-
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
 from octoroute._alias cimport Column, fill_table
+from octoroute._random cimport Random, is_copy, seed_anew, seed_with, watch_forks
 from octoroute._robust cimport load8
-from octoroute._xoshiro cimport splitmix, spread, xoshiro
+from octoroute._xoshiro cimport spread, xoshiro
 
 cdef enum:
     REDRAWS = 8
@@ -24,16 +22,8 @@ cdef double TWO_64 = 18446744073709551616.0
 cdef double TWO_MINUS_53 = 1.0 / 9007199254740992.0
 cdef uint8_t OPEN_GATE = 0
 
-# Forks, counted in the child: an unseeded Selector made before one must not repeat its siblings' draws.
-cdef unsigned long forks = 0
-
-
-def _count_fork():
-    global forks
-    forks += 1
-
-
-register_at_fork(after_in_child=_count_fork)
+if watch_forks() != 0:
+    raise MemoryError
 
 
 cdef struct Member:              # an endpoint
@@ -92,10 +82,8 @@ cdef class Selector:
     cdef object _fatal           # what every draw raises until a rebuild succeeds
     cdef int32_t _count
     cdef int32_t _group_count
-    cdef bint _seeded
     cdef bint _has_gates
-    cdef unsigned long _forks
-    cdef uint64_t _random[4]
+    cdef Random _random
     cdef Py_buffer _gates_view
     cdef const uint8_t *_gates
     cdef Member *_members
@@ -172,18 +160,10 @@ cdef class Selector:
 
         An unseeded Selector does so by itself in a forked child; a seeded one goes on with its sequence.
         """
-        cdef uint64_t x
-        cdef bytes entropy
-        self._seeded = seed is not None
-        self._forks = forks
-        if self._seeded:
-            x = seed
-            for i in range(4):
-                self._random[i] = splitmix(&x)
-            return
-        entropy = urandom(32)
-        memcpy(self._random, <const char *>entropy, 32)
-        self._random[0] |= 1          # the all-zero state is the one that never leaves itself
+        if seed is None:
+            seed_anew(&self._random)
+        else:
+            seed_with(&self._random, seed)
 
     def rebuild(self, eligible, weights=None):
         """Make the tables anew. `eligible`: a byte per endpoint, 0 = no; `weights`: None keeps the old.
@@ -242,8 +222,8 @@ cdef class Selector:
         P(i) is i's weight over the weights of those left in the highest priority group that has any left.
         """
         cdef int32_t drawn, marked
-        if self._forks != forks and not self._seeded:
-            self.reseed()
+        if is_copy(&self._random):
+            seed_anew(&self._random)
         if excluded is None:
             drawn = self._draw()
         else:
@@ -291,7 +271,7 @@ cdef class Selector:
             # Rejection keeps the conditional distribution exact; the scan after it has the same one.
             for _ in range(REDRAWS):
                 column = self._columns + group.start
-                column += spread(xoshiro(self._random), <uint64_t>group.columns, &inside)
+                column += spread(xoshiro(self._random.state), <uint64_t>group.columns, &inside)
                 drawn = column.own if inside < column.threshold else column.alias
                 if not self._closed(drawn):
                     return drawn
@@ -312,7 +292,7 @@ cdef class Selector:
                 n += 1
         for i in range(n):
             total += self._members[left[i]].weight / largest
-        aim = total * (<double>(xoshiro(self._random) >> 11) * TWO_MINUS_53)
+        aim = total * (<double>(xoshiro(self._random.state) >> 11) * TWO_MINUS_53)
         for i in range(n):
             aim -= self._members[left[i]].weight / largest
             if aim < 0.0:

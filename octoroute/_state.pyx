@@ -1,7 +1,7 @@
 """Live state of every endpoint, in anonymous shared memory that is mapped before the workers fork.
 
-Owns: the tables of slots (one per endpoint identity) and of their servers, the counts of requests in flight
-and the leases on them. Must not: decide anything about health or selection. It makes each change whole,
+Owns: the tables of slots (one per endpoint identity) and of their servers, and the counts of requests in
+flight. Must not: decide anything about health or selection. It makes each change whole,
 whatever process dies when.
 
 A slot changes under its server's robust mutex: the kernel frees it when its holder dies, the next to lock it
@@ -10,7 +10,6 @@ object is made under a mutex: that may start a garbage collection, which may rel
 """
 
 from mmap import mmap
-from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,38 +25,6 @@ from octoroute._slots cimport (
     SERVERS, Seen, Server, Slot, Table, book_load, count, enter, fail, forget, is_available, is_full, leave,
     measure, server_gate, set_gates, succeed, switch_flag, take,
 )
-
-
-@cython.final
-@cython.auto_pickle(False)
-@cython.no_gc                    # nothing that a lease refers to refers back
-@cython.freelist(256)
-cdef class Lease:
-    """One request's place at `endpoint`, given back by the first `release`, else with the last reference."""
-
-    __class_getitem__ = classmethod(GenericAlias)
-    cdef readonly object endpoint
-    cdef FleetState _state
-    cdef int32_t _slot
-    cdef int32_t _worker
-    cdef bint _held
-
-    def release(self):
-        """Give the place back; a second call does nothing."""
-        if self._held:
-            self._held = False
-            self._state._release(self._slot, self._worker)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.release()
-
-    def __dealloc__(self):
-        # A lease that crossed a fork is still its first process's to give back.
-        if self._held and self._state._worker == self._worker:
-            self._state._release(self._slot, self._worker)
 
 
 @cython.final
@@ -186,20 +153,6 @@ cdef class FleetState:
         """Count one more request of this worker; False, and no count, where the slot is at its capacity."""
         self._at(slot)
         return self._acquire(slot)
-
-    def lease(self, int32_t slot, endpoint):
-        """`acquire` as a Lease on `endpoint`, or None where the slot is at its capacity."""
-        cdef Lease lease
-        self._at(slot)
-        if not self._acquire(slot):
-            return None
-        lease = Lease.__new__(Lease)
-        lease.endpoint = endpoint
-        lease._state = self
-        lease._slot = slot
-        lease._worker = self._worker
-        lease._held = True
-        return lease
 
     def release(self, int32_t slot):
         """Count one request of this worker less; False where it has none: no count falls below zero."""

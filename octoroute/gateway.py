@@ -10,13 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from octoroute._gaps import set_gap_bounds
-from octoroute._limits import LimitTable
-from octoroute._state import FleetState
-from octoroute.admission.board import WaitingBoard
 from octoroute.admission.limits import used_tokens
 from octoroute.admission.queue import Bounds
 from octoroute.admission.shares import TENANTS
-from octoroute.balance.group import FatalSelectionError, PrefixIndex
+from octoroute.balance.group import FatalSelectionError
 from octoroute.config import Config
 from octoroute.errors import ConfigError, Internal
 from octoroute.exchange import TIERS, Outcome, Plan, RequestView, Target
@@ -26,15 +23,13 @@ from octoroute.observe.line_writer import LineWriter
 from octoroute.observe.metrics import INTER_TOKEN_S
 from octoroute.observe.recent import Recent, Wanted
 from octoroute.observe.record import Recorder
-from octoroute.observe.registry import Registry
 from octoroute.observe.request_log import FORMATS, enabled
-from octoroute.observe.sources import SourceBoard
 from octoroute.routing.decide import decide
 from octoroute.routing.question import Question
+from octoroute.shared_memory import Shared
 from octoroute.sharing.limits import SharedLimits
 from octoroute.sharing.line import require_client
-from octoroute.sharing.outage import Outage
-from octoroute.snapshot import Snapshot, compile_snapshot, trusted_s
+from octoroute.snapshot import Snapshot, compile_snapshot
 from octoroute.upstream.ask import Asker
 from octoroute.upstream.client import Client
 from octoroute.upstream.forward import Forwarding
@@ -60,69 +55,6 @@ UNTRACKED = "octoroute_health_tracking_failures_total"
 CRASHES = "octoroute_background_health_task_failures_total"
 
 set_gap_bounds(INTER_TOKEN_S)
-
-
-class Shared:
-    """What all workers share: the endpoints' live state, what tenants used, how many wait, the metrics. Made
-    before they are forked. `spare` columns are for those that drain while another has taken their place.
-    """
-
-    def __init__(self, workers: int = 1, spare: int = 0) -> None:
-        self.workers = workers
-        self.started_s = time.monotonic()
-        self.state = FleetState(workers=workers + spare)
-        self.prefixes = PrefixIndex()
-        self.limits = LimitTable(workers=workers + spare)
-        self.board = WaitingBoard(workers + spare, self.limits.slots)
-        self.outage = Outage(workers + spare)
-        self.sources = SourceBoard()
-        self.registry = Registry(
-            workers + spare,
-            self._in_flight,
-            self._endpoints_up,
-            self._loads,
-            self._waiting,
-            lambda: self.outage.away,
-            self.sources.read,
-        )
-        # Of this process; set by its gateway.
-        self.snapshot: Snapshot | None = None
-
-    def bind(self, worker: int) -> None:
-        """From here this process is the worker of that number."""
-        self.state.worker = self.limits.worker = worker
-        self.registry.bind(worker)
-
-    def reclaim(self, worker: int) -> None:
-        """After a worker's end: what it had under way counts no longer."""
-        self.state.reclaim(worker)
-        self.limits.reclaim(worker)
-        self.board.clear(worker)
-        self.outage.note(worker, "connecting")
-
-    def _in_flight(self) -> Iterator[tuple[str, int]]:
-        for endpoint in self.snapshot.endpoints if self.snapshot else ():
-            yield endpoint.spec.tier, endpoint.in_flight
-
-    def _endpoints_up(self) -> Iterator[tuple[str, str, bool]]:
-        for endpoint in self.snapshot.endpoints if self.snapshot else ():
-            yield endpoint.spec.tier, endpoint.spec.name, endpoint.healthy
-
-    def _waiting(self) -> Iterator[tuple[str, int]]:
-        for tier in TIERS:
-            yield tier, self.board.waiting(tier)
-
-    def _loads(self) -> Iterator[tuple[str, str, str, float]]:
-        if self.snapshot is None:
-            return
-        fresh = time.monotonic() - trusted_s(self.snapshot.config)
-        for endpoint in self.snapshot.endpoints:
-            names, seen = (endpoint.spec.tier, endpoint.spec.name), endpoint.seen
-            if seen["load_at"] >= fresh:
-                yield *names, "running", seen["running"]
-                yield *names, "waiting", seen["waiting"]
-                yield *names, "kv_use", seen["kv_use"]
-                yield *names, "asleep", endpoint.asleep
 
 
 class Gateway:

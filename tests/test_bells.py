@@ -6,6 +6,7 @@ import select
 import pytest
 
 from octoroute._bells import Bells
+from octoroute._lease import Lease
 from octoroute._state import FleetState
 from tests.test_state_workers import digest, ended_well, fork
 
@@ -81,7 +82,7 @@ def test_who_gives_a_place_back_knows_of_it_unless_it_is_for_another_endpoint(st
 
 def test_a_dropped_lease_a_lost_worker_and_a_larger_capacity_ring_too(state: FleetState, slot: int) -> None:
     state.bells.wait(1, 0, True)
-    lease = state.lease(slot, None)
+    lease = Lease.take(state, slot, None)
     del lease
     assert rung(state) == [1]
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from octoroute._lease import Lease
 from octoroute._state import FleetState
 from tests.test_state_workers import digest, ended_well, fork
 
@@ -35,7 +36,7 @@ def test_a_server_gets_no_more_than_it_takes_under_whatever_names() -> None:
     assert state.release(first)
     assert (state.full(first), state.full(second)) == (0, 0)
     assert state.acquire(second)
-    assert state.lease(first, None) is None
+    assert Lease.take(state, first, None) is None
 
 
 def test_an_endpoints_own_number_holds_for_it_alone_and_a_higher_one_for_its_server() -> None:

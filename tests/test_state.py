@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from octoroute._lease import Lease
 from octoroute._state import FleetState
 
 
@@ -63,7 +64,7 @@ def test_a_full_table_refuses_until_a_slot_is_released() -> None:
 def test_a_released_slot_is_not_reused_while_requests_are_in_flight_there() -> None:
     state = FleetState(slots=1)
     slot = state.claim(digest(1))
-    lease = state.lease(slot, None)
+    lease = Lease.take(state, slot, None)
     assert lease is not None
     state.release_slot(slot)
     with pytest.raises(MemoryError):
@@ -127,7 +128,7 @@ def test_slots_and_digests_that_are_none_are_refused() -> None:
 def test_a_lease_counts_once_however_often_it_is_released() -> None:
     state = FleetState()
     slot = state.claim(digest(1))
-    first, second = state.lease(slot, "here"), state.lease(slot, "here")
+    first, second = Lease.take(state, slot, "here"), Lease.take(state, slot, "here")
     assert first is not None
     assert second is not None
     assert first.endpoint == "here"
@@ -144,7 +145,7 @@ def test_a_lease_counts_once_however_often_it_is_released() -> None:
 def test_a_lease_that_is_dropped_is_given_back() -> None:
     state = FleetState()
     slot = state.claim(digest(1))
-    lease = state.lease(slot, None)
+    lease = Lease.take(state, slot, None)
     assert state.in_flight(slot) == 1
     del lease
     assert state.in_flight(slot) == 0
@@ -152,7 +153,7 @@ def test_a_lease_that_is_dropped_is_given_back() -> None:
 
 def test_a_lease_keeps_the_table_alive() -> None:
     state = FleetState()
-    lease = state.lease(state.claim(digest(1)), None)
+    lease = Lease.take(state, state.claim(digest(1)), None)
     gates = state.gates
     del state
     gc.collect()
@@ -179,7 +180,7 @@ def test_a_slot_takes_as_many_as_its_capacity_and_says_when_it_is_full() -> None
     slot = state.claim(digest(1))
     state.set_capacity(slot, configured=2)
     assert [state.acquire(slot) for _ in range(3)] == [True, True, False]
-    assert state.lease(slot, None) is None
+    assert Lease.take(state, slot, None) is None
     assert state.gates[slot] == 1
     state.release(slot)
     assert state.gates[slot] == 0

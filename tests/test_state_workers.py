@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from octoroute._lease import Lease
 from octoroute._state import FleetState
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -158,7 +159,7 @@ def test_a_change_of_health_is_seen_by_every_process() -> None:
 def test_a_lease_that_crossed_a_fork_stays_its_first_processes() -> None:
     state = FleetState(workers=2)
     slot = state.claim(digest(1))
-    leases = [state.lease(slot, None)]
+    leases = [Lease.take(state, slot, None)]
 
     def forget() -> None:
         state.worker = 1

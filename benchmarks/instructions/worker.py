@@ -10,7 +10,7 @@ from pathlib import Path
 
 from octoroute import logs
 from octoroute.config import load
-from octoroute.gateway import Shared
+from octoroute.shared_memory import Shared
 from octoroute.supervisor.channel import Channel
 from octoroute.supervisor.sockets import open_sockets
 from octoroute.supervisor.worker import Post, run_worker

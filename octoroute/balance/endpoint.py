@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from octoroute._state import FleetState, Lease
+from octoroute._lease import Lease
+from octoroute._state import FleetState
 
 if TYPE_CHECKING:
     from octoroute._state import Seen

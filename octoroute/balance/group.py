@@ -93,7 +93,7 @@ class Group:
         excluded = self._indices(tried) if tried else ()
         while (index := self._choose(excluded, facts)) >= 0:
             endpoint = self.endpoints[index]
-            lease = state.lease(endpoint.slot, endpoint)
+            lease = Lease.take(state, endpoint.slot, endpoint)
             if lease is not None:
                 if facts is not None:
                     self._loads.note(facts, index)

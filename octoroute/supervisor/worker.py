@@ -19,10 +19,11 @@ import uvloop
 from octoroute import logs
 from octoroute.config import Config
 from octoroute.errors import Internal
-from octoroute.gateway import Gateway, Shared
+from octoroute.gateway import Gateway
 from octoroute.observe.recent import Wanted
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
+from octoroute.shared_memory import Shared
 from octoroute.supervisor.channel import Channel, Kind, Message
 from octoroute.supervisor.sockets import BACKLOG
 

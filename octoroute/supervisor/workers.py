@@ -13,8 +13,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,15 +22,17 @@ from octoroute import __version__, logs
 from octoroute.config import Config, load
 from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
-from octoroute.gateway import Shared, try_out
+from octoroute.gateway import try_out
+from octoroute.shared_memory import Shared
 from octoroute.supervisor import systemd
 from octoroute.supervisor.channel import Channel, Message
 from octoroute.supervisor.discovering import Discovering
-from octoroute.supervisor.forking import SIGNALS, fork
+from octoroute.supervisor.forking import fork
 from octoroute.supervisor.gathering import Gathering
 from octoroute.supervisor.handover import Predecessor, Word
 from octoroute.supervisor.places import Place, Process
 from octoroute.supervisor.reloading import Reloads
+from octoroute.supervisor.signals import Signals
 from octoroute.supervisor.sockets import (
     allow_many_sockets,
     close_sockets,
@@ -44,10 +45,6 @@ from octoroute.supervisor.worker import Post, run_worker
 
 log = logging.getLogger(__name__)
 
-# Pauses before a worker that keeps dying is started again, seconds; a worker that ran for a minute starts
-# afresh.
-BACKOFF: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
-STEADY_SECONDS: Final = 60.0
 # Beyond server.drain_seconds, after which a worker cuts what still runs by itself.
 KILL_SECONDS: Final = 5.0
 EXIT_NOT_STARTED: Final = 1
@@ -115,7 +112,7 @@ class Supervisor:
             self.selector, lambda: self._let_go(None), self.shared.sources, self.shared.registry
         )
         self.predecessor = predecessor
-        self.pending: set[int] = set()
+        self.signals = Signals(self.selector)
         self.code: int | None = None  # of the exit, once that is decided
         self.kill_at: float | None = None
         self.replaced = False  # a new process serves in place of this one
@@ -125,7 +122,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
-        with self._signals():
+        with self.signals.noted():
             while self.code is None or self.processes:
                 if self.code is None:
                     self.discovering.follow(self.reloads.file.discovery)
@@ -199,7 +196,7 @@ class Supervisor:
     def _do_pending(self) -> None:
         if self.code is None and self.upgrades.taken is not None:
             self._hand_over(self.upgrades.taken)
-        pending, self.pending = self.pending, set()
+        pending = self.signals.take()
         # First: a worker that ended because of a signal to all is no crash.
         for number in sorted(pending & {signal.SIGTERM, signal.SIGINT}):
             self._told_to_end(number)
@@ -288,7 +285,7 @@ class Supervisor:
         elif message.kind == "retire":
             log.critical("worker %d can't be trusted any more: it drains, another one starts", process.pid)
             process.leaving = True
-            self._vacate(process)
+            process.place.vacate(time.monotonic())
         elif message.kind == "ask_reload":
             self.reloads.ask(process, message.fields["ask"])
         elif message.kind == "applied":
@@ -305,15 +302,6 @@ class Supervisor:
         if self.predecessor is not None:
             self.predecessor.take_over(__version__)
             self.predecessor = None
-
-    def _vacate(self, process: Process) -> float:
-        """Makes a place free for the next; seconds until that starts."""
-        place, now = process.place, time.monotonic()
-        place.process = None
-        place.crashes = 0 if now - process.started > STEADY_SECONDS else place.crashes + 1
-        pause = BACKOFF[min(max(place.crashes - 1, 0), len(BACKOFF) - 1)]
-        place.due = now + pause
-        return pause
 
     def _reap(self) -> None:
         """Takes note of processes that ended."""
@@ -345,7 +333,7 @@ class Supervisor:
         self.columns.append(process.column)
         if process.leaving or self.code is not None:
             return
-        pause = self._vacate(process)
+        pause = process.place.vacate(time.monotonic())
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if not self.ever_ready:
             log.error("a worker ended with %s before it could serve: octoroute ends", how)
@@ -358,26 +346,3 @@ class Supervisor:
     def _kill(self, number: int) -> None:
         for pid in self.processes:
             os.kill(pid, number)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Signals are noted, and wake `_wait`."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.selector.register(reader, selectors.EVENT_READ, partial(os.read, reader, 4096))
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, SIGNALS
-        )  # who started this process may have held some back
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.selector.close()
-            os.close(reader)
-            os.close(writer)
-
-    def _note(self, number: int, _frame: object) -> None:
-        self.pending.add(number)

@@ -1,8 +1,9 @@
 """Continues a broken stream on another server, so that its client sees one answer.
 
 What was said so far is read in transcript.py; what the next server is asked is written in continuing.py; its
-chunks become the client's in sequel.py. Here: whom to ask, in which order, and when to give up. Each stream
-that may need a Rescue has one; until then it costs the delivered bytes, which the relay keeps.
+answer is heard in remainder.py, and its chunks become the client's in sequel.py. Here: whom to ask, in which
+order, and when to give up. Each stream that may need a Rescue has one; until then it costs the delivered
+bytes, which the relay keeps.
 """
 
 import asyncio
@@ -14,8 +15,6 @@ from typing import Any, Final
 import orjson
 
 from octoroute._delivered import Delivered
-from octoroute._http1 import Head
-from octoroute._relay import Relay
 from octoroute.balance.breaker import record_failure, record_success
 from octoroute.balance.endpoint import Endpoint, Lease
 from octoroute.balance.group import Group
@@ -36,9 +35,9 @@ from octoroute.upstream.continuing import (
 )
 from octoroute.upstream.events import DONE, write_event
 from octoroute.upstream.failure import broke_off
-from octoroute.upstream.fetch import fetch
 from octoroute.upstream.kind import learn_kind
 from octoroute.upstream.pulse import Pulse
+from octoroute.upstream.remainder import Question, Second, count_tokens
 from octoroute.upstream.sequel import Sequel, Spent
 from octoroute.upstream.site import Site
 from octoroute.upstream.transcript import Transcript
@@ -46,7 +45,6 @@ from octoroute.upstream.waiting import WaitingRoom
 
 # A request that brings down whoever answers it must not go through a whole fleet.
 MAX_BREAKS: Final = 8
-COUNT_SECONDS: Final = 1.0
 # Between two looks for an endpoint that recovers.
 WAIT_SECONDS: Final = 0.05
 
@@ -252,16 +250,15 @@ class Rescue:
         slots = {each.slot for each in tried}
         return any(not each.healthy and each.slot not in slots for each in self.group.endpoints)
 
-    async def _question(
-        self, endpoint: Endpoint, so_far: Transcript, *, usage_due: bool
-    ) -> "Question | None":
+    async def _question(self, endpoint: Endpoint, so_far: Transcript, *, usage_due: bool) -> Question | None:
         """What to ask of an endpoint; None where it can't continue such an answer."""
         path = self.view.path
         fields = orjson.loads(self.view.body) if self.view.lengths else self.view.fields
         assert self.first is not None
         begun = bool(so_far.text or so_far.reasoning)
-        kind = await learn_kind(endpoint, self.sites[endpoint], self.active) if begun else ""
-        spent = await self._count(endpoint, so_far, kind) if begun else Spent(0, 0)
+        site = self.sites[endpoint]
+        kind = await learn_kind(endpoint, site, self.active) if begun else ""
+        spent = await count_tokens(endpoint, site, self.active, so_far, kind) if begun else Spent(0, 0)
         left = asked_limit(fields, self.first.spec.max_tokens) - spent.completion
         count_only = bool(so_far.finish_reason) or left <= 0
         asked: dict[str, Any] | None = dict(fields)
@@ -279,30 +276,9 @@ class Rescue:
             asked["temperature"] = self.first.spec.temperature
         limit_to(asked, 1 if count_only else left, spent.completion)
         sequel = Sequel(so_far, spent, self.client.carry_on(), usage=usage_due, count_only=count_only)
-        return Question(self.sites[endpoint].writer.instead(self.view, orjson.dumps(asked)), sequel)
+        return Question(site.writer.instead(self.view, orjson.dumps(asked)), sequel)
 
-    async def _count(self, endpoint: Endpoint, so_far: Transcript, kind: str) -> Spent:
-        """How many tokens the text so far is. Who wrote it may have said so; who reads it is asked, because
-        that is what it will count as its prompt; and each chunk was one at least.
-        """
-        site = self.sites[endpoint]
-        text = so_far.reasoning + so_far.text
-        if kind == "llama_cpp":
-            fields: dict[str, Any] = {"content": text, "add_special": False}
-        else:
-            fields = {"model": endpoint.spec.model, "prompt": text, "add_special_tokens": False}
-        read = 0
-        try:
-            request = site.writer.post("/tokenize", orjson.dumps(fields))
-            answer = await fetch(endpoint, site, self.active, request, COUNT_SECONDS)
-            if answer.status == 200:
-                read = len(orjson.loads(answer.body)["tokens"])
-        except (UpstreamFailed, ValueError, TypeError, KeyError):
-            pass
-        read = max(read, so_far.pieces)
-        return Spent(so_far.tokens if so_far.tokens >= 0 else read, read)
-
-    async def _ask(self, endpoint: Endpoint, question: "Question") -> str:
+    async def _ask(self, endpoint: Endpoint, question: Question) -> str:
         """Has an endpoint go on with the answer. "" when that is complete, else why it is not."""
         site = self.sites[endpoint]
         deadline_ns = time.monotonic_ns() + self.terms.timeout_ns
@@ -337,40 +313,3 @@ class Rescue:
             self.outcome.prompt_tokens, self.outcome.completion_tokens = question.sequel.tokens
             self.outcome.tail = b""
             connection.release()
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a server is asked, and what becomes of its answer."""
-
-    request: bytes
-    sequel: Sequel
-
-
-class Second:
-    """The client's side of a server that goes on with an answer: its chunks are rewritten."""
-
-    started = True
-
-    def __init__(self, client: Carrier, sequel: Sequel) -> None:
-        self._client = client
-        self._sequel = sequel
-        self._relay: Connection | None = None
-
-    def start(self, head: Head, relay: Relay) -> None:
-        assert isinstance(relay, Connection)
-        if not head.event_stream:
-            relay.settle(Verdict.BROKEN, "no_stream")
-            return
-        self._relay = relay
-        relay.recode(self._feed)
-
-    def _feed(self, payload: bytes) -> None:
-        self._sequel.feed(payload)
-        if self._sequel.failed and self._relay is not None:
-            self._relay.settle(Verdict.BROKEN, self._sequel.failed)
-
-    def announce(self, head: Head, relay: Relay) -> None: ...
-
-    def ping(self, relay: Relay) -> None:
-        self._client.ping(relay)

@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from octoroute.balance.endpoint import Endpoint, EndpointSpec, FleetState, claim_endpoints, identity
+from octoroute.balance.endpoint import (
+    Endpoint,
+    EndpointSpec,
+    FleetState,
+    Lease,
+    claim_endpoints,
+    identity,
+)
 
 SPEC = EndpointSpec("fast", "qwen3-8b", "http://gpu-1:8080/v1")
 
@@ -35,7 +42,7 @@ def test_replicas_that_share_a_name_or_all_of_it_are_different_endpoints() -> No
 def test_live_state_survives_a_reload_and_the_new_config_counts() -> None:
     state = FleetState()
     before = Endpoint(replace(SPEC, max_in_flight=4), state)
-    lease = state.lease(before.slot, before)
+    lease = Lease.take(state, before.slot, before)
     state.count_failure(before.slot, 1)
     before.drain()
     after = Endpoint(replace(SPEC, max_in_flight=1, weight=5.0), state)
@@ -50,7 +57,7 @@ def test_live_state_survives_a_reload_and_the_new_config_counts() -> None:
 def test_an_endpoint_that_nobody_holds_gives_its_slot_back() -> None:
     state = FleetState(slots=1)
     endpoint = Endpoint(SPEC, state)
-    lease = state.lease(endpoint.slot, endpoint)
+    lease = Lease.take(state, endpoint.slot, endpoint)
     del endpoint
     with pytest.raises(MemoryError):  # a request is still there
         Endpoint(replace(SPEC, name="other"), state)
@@ -66,7 +73,7 @@ def test_an_endpoint_shows_its_live_state() -> None:
     assert (endpoint.healthy, endpoint.draining, endpoint.full) == (True, False, False)
     assert repr(endpoint) == "<Endpoint fast/qwen3-8b, healthy, 0 in flight>"
     endpoint.learn_capacity(1)
-    lease = state.lease(endpoint.slot, endpoint)
+    lease = Lease.take(state, endpoint.slot, endpoint)
     assert (endpoint.in_flight, endpoint.capacity, endpoint.full) == (1, 1, True)
     assert repr(endpoint) == "<Endpoint fast/qwen3-8b, healthy, 1 of 1 in flight>"
     endpoint.drain()
