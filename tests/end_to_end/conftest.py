@@ -5,7 +5,7 @@ All tests of this folder share one event loop, so that a fleet may serve a whole
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import wraps
 from pathlib import Path
@@ -15,9 +15,11 @@ import pytest
 import pytest_asyncio
 
 from octoroute.demo import SimulatedServer
-from tests.end_to_end.fleet import Gateway
+from tests.end_to_end.fleet import ROOT, Gateway
+from tests.end_to_end.nursery import Nursery
+from tests.sanitized import PATIENCE
 
-DEADLINE_S = 30.0
+DEADLINE_S = 30.0 * PATIENCE
 LONG_DEADLINE_S = 900.0
 StartServer = Callable[..., Awaitable[SimulatedServer]]
 StartGateway = Callable[[str], Awaitable[Gateway]]
@@ -60,11 +62,11 @@ async def _servers() -> AsyncIterator[StartServer]:
 
 
 @asynccontextmanager
-async def _gateways(folder: Path, node: Any) -> AsyncIterator[StartGateway]:
+async def _gateways(folder: Path, node: Any, nursery: Nursery) -> AsyncIterator[StartGateway]:
     gateways: list[Gateway] = []
 
     async def start(config: str) -> Gateway:
-        one = Gateway(folder / f"gateway-{len(gateways)}")
+        one = Gateway(folder / f"gateway-{len(gateways)}", nursery=nursery)
         await one.start(config)
         gateways.append(one)
         return one
@@ -80,6 +82,14 @@ async def _gateways(folder: Path, node: Any) -> AsyncIterator[StartGateway]:
             one.kill()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where the gateways of `gateway` and `gateway_module` come from."""
+    one = Nursery(ROOT)
+    yield one
+    one.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def serve() -> AsyncIterator[StartServer]:
     """Starts a simulated server: `await serve("vllm", "qwen3-8b", fault=...)`."""
@@ -88,9 +98,11 @@ async def serve() -> AsyncIterator[StartServer]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[StartGateway]:
+async def gateway(
+    tmp_path: Path, request: pytest.FixtureRequest, nursery: Nursery
+) -> AsyncIterator[StartGateway]:
     """Starts a gateway with a config text; its log is attached to a failure, its end is checked."""
-    async with _gateways(tmp_path, request.node) as start:
+    async with _gateways(tmp_path, request.node, nursery) as start:
         yield start
 
 
@@ -103,8 +115,8 @@ async def serve_module() -> AsyncIterator[StartServer]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway_module(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, nursery: Nursery
 ) -> AsyncIterator[StartGateway]:
     """As `gateway`, for a gateway that a whole module uses."""
-    async with _gateways(tmp_path_factory.mktemp("module"), request.node) as start:
+    async with _gateways(tmp_path_factory.mktemp("module"), request.node, nursery) as start:
         yield start

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from octoroute.demo import SimulatedServer
+from tests.end_to_end.nursery import Child, Nursery
+from tests.sanitized import PATIENCE
 
-START_SECONDS = 15.0
-STOP_SECONDS = 10.0
+START_SECONDS = 15.0 * PATIENCE
+STOP_SECONDS = 10.0 * PATIENCE
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,14 +86,22 @@ def free_port() -> int:
 
 
 class Gateway:
-    """A running `python -m octoroute --config ...`, or another command in place of the first three words."""
+    """A running `python -m octoroute --config ...`, or another command in place of the first three words.
+    With a nursery it is forked there instead.
+    """
 
-    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, "-m", "octoroute")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: Sequence[str] = (sys.executable, "-m", "octoroute"),
+        nursery: Nursery | None = None,
+    ) -> None:
         self.folder = folder
         self.command = command
+        self.nursery = nursery
         self.port = 0
         self.tls: ssl.SSLContext | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Child | None = None
 
     @property
     def url(self) -> str:
@@ -103,7 +113,7 @@ class Gateway:
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Child:
         assert self._process is not None
         return self._process
 
@@ -117,15 +127,19 @@ class Gateway:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "config.toml"
         path.write_text(config.replace("port = 0\n", f"port = {self.port}\n", 1))
+        # A fork takes a moment, and nothing else runs yet.
         with (self.folder / "log").open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes a moment, and nothing else runs yet
-                [*self.command, "--config", str(path)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
+            if self.nursery is not None:
+                self._process = self.nursery.start(["--config", str(path)], output.fileno())
+            else:
+                self._process = subprocess.Popen(  # noqa: ASYNC220
+                    [*self.command, "--config", str(path)],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                )
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not await self._healthy():

@@ -217,15 +217,16 @@ async def test_a_bad_certificate_is_one_line_and_the_end(
     assert len(done.stdout.splitlines()) == 1
 
 
-async def test_the_limit_of_open_files_is_raised_as_far_as_it_may(
-    serve: StartServer, gateway: StartGateway
-) -> None:
-    server = await serve("vllm")
+async def test_the_limit_of_open_files_is_raised_as_far_as_it_may(serve: StartServer, tmp_path: Path) -> None:
+    server, one = await serve("vllm"), Gateway(tmp_path)
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, usual[1]), usual[1]))
     try:
-        one = await gateway(fleet_config([server]))
+        await one.start(fleet_config([server]))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
-    (worker,) = workers(one)
-    assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (usual[1], usual[1])
+    try:
+        (worker,) = workers(one)
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (usual[1], usual[1])
+    finally:
+        await one.stop()

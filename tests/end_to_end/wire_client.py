@@ -8,8 +8,10 @@ from typing import Any
 import h11
 import orjson
 
+from tests.sanitized import PATIENCE
+
 READ_SIZE = 1 << 16
-PATIENCE_S = 10.0
+PATIENCE_S = 10.0 * PATIENCE
 
 
 @dataclass(slots=True)
