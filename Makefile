@@ -3,7 +3,7 @@
 # Another interpreter: make PYTHON=python3.13 test. More test processes: make JOBS=8 test.
 JOBS ?= 2
 ROUNDS ?= 3
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 120
 USERS ?= 50
 
 VENV := .venv
@@ -24,7 +24,7 @@ demo: $(VENV)/run ## start octoroute in front of simulated model servers; Ctrl-C
 
 .PHONY: test
 test: $(VENV)/test ## run the tests against simulated servers
-	$(PY) -m pytest -n $(JOBS)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: test-real
 test-real: $(VENV)/test ## run the tests against a real llama.cpp (compiled once, about 10 minutes)
@@ -61,7 +61,7 @@ sanitize: $(VENV)/test ## run the tests with the cores compiled for ASan and UBS
 	scripts/variant sanitize -n $(JOBS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/fuzz ## let libFuzzer look for bytes that break the compiled readers: make fuzz FUZZ_SECONDS=60
+fuzz: $(VENV)/fuzz ## let libFuzzer look for bytes that break the compiled readers: make fuzz FUZZ_SECONDS=120
 	scripts/variant fuzz $(FUZZ_SECONDS)
 
 .PHONY: bench-check

@@ -60,6 +60,27 @@ def by_aiohttp(data: bytes, loop: asyncio.AbstractEventLoop) -> RawRequestMessag
     return messages[0][0] if messages else None
 
 
+def reads_alike(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    """What is taken for an ordinary request, aiohttp takes too, for the same; and what is passed on of it."""
+    head = read_head(data)
+    if head is None:
+        return
+    message = by_aiohttp(data[: head.body_at], loop)
+    assert message is not None
+    assert (message.method, message.path, message.version) == ("POST", head.path, (1, 1))
+    assert (message.should_close, message.upgrade, message.chunked) == (False, False, False)
+    assert message.compression is None
+    assert head.body_at == data.index(b"\r\n\r\n") + 4
+    assert [int(each) for each in message.headers.getall("Content-Length")] == [head.length]
+    assert message.headers.get("X-Request-Id") == head.request_id
+    read_again = by_aiohttp(raw(b"Host: a", *head.forwarded.split(b"\r\n")[:-1]), loop)
+    assert read_again is not None
+    passed_on = [pair for pair in message.raw_headers if pair[0].lower() not in NOT_FORWARDED]
+    assert list(read_again.raw_headers)[1:] == passed_on
+    for name in ("Authorization", "X-Api-Key", "X-Octoroute-Importance", "X-Octoroute-Session"):
+        assert head.get(name) == message.headers.get(name)
+
+
 def test_the_usual_request_is_ordinary() -> None:
     data = raw(
         *USUAL, b"X-Trace: 1", b"X-Request-Id: me-1", b"Authorization: Bearer k", b"Connection: keep-alive"
@@ -155,23 +176,7 @@ def test_what_is_accepted_is_what_aiohttp_reads(
     if change is not None:
         at, put = change
         data = data[:at] + put + data[at + 1 :]
-    head = read_head(data)
-    if head is None:
-        return
-    message = by_aiohttp(data[: head.body_at], loop)
-    assert message is not None
-    assert (message.method, message.path, message.version) == ("POST", head.path, (1, 1))
-    assert (message.should_close, message.upgrade, message.chunked) == (False, False, False)
-    assert message.compression is None
-    assert head.body_at == data.index(b"\r\n\r\n") + 4
-    assert [int(each) for each in message.headers.getall("Content-Length")] == [head.length]
-    assert message.headers.get("X-Request-Id") == head.request_id
-    read_again = by_aiohttp(raw(b"Host: a", *head.forwarded.split(b"\r\n")[:-1]), loop)
-    assert read_again is not None
-    passed_on = [pair for pair in message.raw_headers if pair[0].lower() not in NOT_FORWARDED]
-    assert list(read_again.raw_headers)[1:] == passed_on
-    for name in ("Authorization", "X-Api-Key", "X-Octoroute-Importance", "X-Octoroute-Session"):
-        assert head.get(name) == message.headers.get(name)
+    reads_alike(data, loop)
 
 
 @given(at=st.integers(0, 200))

@@ -13,19 +13,19 @@ EMPTY_LINE = re.compile(rb"(?=(\n\n|\n\r\n|\r\r\n?))")
 EVENT = re.compile(rb"(.*?)(?:\n\n|\n\r\n|\r\r\n?)", re.DOTALL)
 
 
-@given(payloads)
-def test_the_last_empty_line_is_found(payload: bytes) -> None:
+def found_alike(payload: bytes) -> None:
     assert last_event_end(payload) == max((found.end(1) for found in EMPTY_LINE.finditer(payload)), default=0)
-
-
-@given(payloads)
-def test_the_first_event_with_data_is_found(payload: bytes) -> None:
     events = [found[1] for found in EVENT.finditer(payload)]
     with_data = [one for one in events if re.search(rb"(?:^|[\r\n])data", one)]
     found = first_data_event(payload)
     assert (None if found is None else found.rstrip(b"\r\n")) == (
         with_data[0].rstrip(b"\r\n") if with_data else None
     )
+
+
+@given(payloads)
+def test_the_last_empty_line_and_the_first_event_with_data_are_found(payload: bytes) -> None:
+    found_alike(payload)
 
 
 def test_half_an_event_is_behind_the_end() -> None:
