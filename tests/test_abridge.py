@@ -89,7 +89,7 @@ def refused(body: bytes) -> bool:
 
 
 @given(st.lists(writings, min_size=1, max_size=4), st.text(max_size=5), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_parser_reads_the_same_but_for_the_middle_of_long_strings(
     written: list[str], name: str, spaced: bool
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_parser_reads_the_same_but_for_the_middle_of_long_strings(
 
 
 @given(writings, st.sampled_from(BROKEN), st.floats(0, 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_parser_is_left_to_say_what_is_wrong_with_a_string(
     written: str, broken: bytes, place: float
 ) -> None:

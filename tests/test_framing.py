@@ -27,7 +27,7 @@ def chunked_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @given(chunked_bodies(), st.lists(st.integers(0, 2000), max_size=8), st.binary(max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_split_of_a_chunked_body_gives_the_same_payload_and_end(
     body: tuple[bytes, bytes], cuts: list[int], after: bytes
 ) -> None:
@@ -49,7 +49,7 @@ def test_every_split_of_a_chunked_body_gives_the_same_payload_and_end(
 
 
 @given(st.binary(min_size=1, max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_chunking_that_h11_refuses_is_refused_or_incomplete(junk: bytes) -> None:
     framing = Framing(CHUNKED)
     try:

@@ -47,7 +47,7 @@ def h11_response(data: bytes) -> h11.Response | None:
 
 
 @given(heads())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_valid_head_reads_as_h11_reads_it(data: bytes) -> None:
     expected = h11_response(data)
     assume(expected is not None)
@@ -61,14 +61,14 @@ def test_a_valid_head_reads_as_h11_reads_it(data: bytes) -> None:
 
 
 @given(heads(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_head_that_is_cut_anywhere_is_waited_for(data: bytes, draw: st.DataObject) -> None:
     cut = draw.draw(st.integers(0, len(data) - 1))
     assert parse_head(data[:cut]) == (None, 0)
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_bytes_that_h11_refuses_are_refused_or_waited_for(junk: bytes) -> None:
     data = b"HTTP/1.1 200 OK\r\n" + junk + b"\r\n\r\n"
     try:

@@ -55,7 +55,7 @@ def expected(fields: dict[str, Any], *, fill: bool, ask: bool, streams: bool = F
 
 
 @given(objects, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 20_000]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_server_reads_our_values_and_all_others_of_the_client(
     fields: dict[str, Any], indented: bool, fill: bool, ask: bool, streams: bool, padding: int
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_name_that_stands_all_over_is_refused() -> None:
 
 
 @given(st.binary(max_size=80))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_bytes_are_survived(junk: bytes) -> None:
     for body in (junk, b'{"model":' + junk, b'{"\\u' + junk):
         with suppress(Unreadable):

@@ -77,7 +77,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 10), st.lists(steps, max_size=40))
 def test_tokens_are_counted_as_the_oracle_counts_them(
     limit: int, moves: list[tuple[int, int, int, int, int]]
@@ -105,7 +105,7 @@ def test_tokens_are_counted_as_the_oracle_counts_them(
         )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 8), st.lists(st.floats(0.0, 30.0), min_size=1, max_size=120))
 def test_no_sixty_seconds_ever_see_more_requests_than_the_limit(limit: int, gaps: list[float]) -> None:
     table, slot = table_with_slot()
@@ -121,7 +121,7 @@ def test_no_sixty_seconds_ever_see_more_requests_than_the_limit(limit: int, gaps
     assert all(late - early >= 60.0 for early, late in zip(admitted, admitted[limit:], strict=False))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 50), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 500)), max_size=40))
 def test_over_a_long_time_no_more_tokens_are_used_than_the_limit_allows(
     limit: int, uses: list[tuple[int, int]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from octoroute import logs
@@ -70,7 +70,6 @@ def test_all_that_is_wrong_with_a_filter_is_told_at_once() -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_text_is_a_filter_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(parse_filter(text), Filter)
@@ -203,7 +202,6 @@ def test_a_traceback_in_json_stays_on_the_line() -> None:
 
 
 @given(st.text(st.characters()), st.one_of(st.text(st.characters()), st.integers(), st.floats(), st.binary()))
-@settings(deadline=None)
 def test_every_message_is_one_line_of_json(message: str, extra: object) -> None:
     line = JsonFormatter().format(_record("%s", message, extra=extra))
     assert "\n" not in line

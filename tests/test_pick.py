@@ -90,7 +90,7 @@ def test_weights_of_any_size_make_a_ring() -> None:
     ),
     st.integers(0, 10**6),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_owner_is_chosen_unless_it_is_over_its_bound_and_then_the_least_loaded(
     members: list[tuple[int, float, int, bool, bool, bool]], number: int
 ) -> None:

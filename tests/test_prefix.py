@@ -65,7 +65,7 @@ LONG = "A long system prompt that all have in common. " * 60
 
 
 @given(st.text(max_size=30), st.integers(1, 30_000), st.binary(max_size=8).map(bytes.hex))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_text_hashes_as_the_oracle_says(text: str, repeated: int, tail: str) -> None:
     body = json.dumps({"model": "m", "prompt": text * repeated + tail}).encode()
     prompt = body[body.index(b'"prompt": "') + 11 : -2]
@@ -142,7 +142,7 @@ def test_the_hashes_of_a_prompt_without_end_are_bounded() -> None:
 
 
 @given(st.binary(max_size=80), st.integers(-2, 3))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_bytes_are_survived(junk: bytes, opening: int) -> None:
     for body in (junk, b'{"messages": [' + junk, b'{"messages": [{' + junk, b'{"messages"' + junk):
         prompt_hashes(body, opening)

@@ -119,7 +119,7 @@ events = st.lists(
 
 
 @given(events, st.lists(st.integers(0, 5000), max_size=10), st.integers(1, 40), st.integers(1, 4000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_event_stream_arrives_byte_for_byte_however_it_is_read(
     said: list[str], cuts: list[int], size: int, release_at: int
 ) -> None:
@@ -134,7 +134,7 @@ def test_an_event_stream_arrives_byte_for_byte_however_it_is_read(
 
 
 @given(events, st.lists(st.integers(0, 5000), max_size=10), st.integers(1, 4000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_recoded_stream_has_the_same_payload_and_whole_events(
     said: list[str], cuts: list[int], release_at: int
 ) -> None:

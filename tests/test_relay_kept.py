@@ -19,7 +19,7 @@ def kept(*, recoded: bool = False) -> Answer:
 
 
 @given(events, st.lists(st.integers(0, 5000), max_size=10), st.integers(1, 40), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_kept_of_a_stream_is_what_was_delivered(
     said: list[str], cuts: list[int], size: int, recoded: bool
 ) -> None:
@@ -127,7 +127,7 @@ def written(form: bytes, number: int, text: str) -> bytes:
     st.lists(st.integers(0, 9000), max_size=10),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_text_of_events_that_are_alike_is_kept_in_its_order_and_all_else_as_it_came(
     chunks: list[list[tuple[bytes, int, str]]], cuts: list[int], recoded: bool
 ) -> None:

@@ -84,7 +84,7 @@ def payload_of(relay: Answer) -> bytes:
 
 
 @given(answers(), cuts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_valid_answer_means_the_same_to_both_in_every_split(wire: bytes, at: list[int]) -> None:
     assume(not legal_only_for_us(wire))
     expected = Reading(wire)
@@ -97,7 +97,7 @@ def test_a_valid_answer_means_the_same_to_both_in_every_split(wire: bytes, at: l
 
 
 @given(answers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_valid_answer_may_come_in_single_bytes_or_be_cut_in_two_anywhere(wire: bytes) -> None:
     whole = Answer()
     whole.data_received(wire)
@@ -111,7 +111,7 @@ def test_a_valid_answer_may_come_in_single_bytes_or_be_cut_in_two_anywhere(wire:
 
 
 @given(spoilt(), cuts)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 def test_bytes_that_h11_refuses_are_never_passed_on(wire: bytes, at: list[int]) -> None:
     assume(not legal_only_for_us(wire))
     expected = Reading(wire)
@@ -131,7 +131,7 @@ def test_bytes_that_h11_refuses_are_never_passed_on(wire: bytes, at: list[int]) 
 
 
 @given(spoilt(), cuts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_split_of_malformed_bytes_comes_to_the_same_end(wire: bytes, at: list[int]) -> None:
     ends = []
     for split in (at, [], list(range(len(wire)))):

@@ -85,7 +85,7 @@ def test_at_every_cut_of_a_stream_the_usage_event_alone_is_missing(body: bytes) 
 
 
 @given(st.lists(st.integers(0, 5000), max_size=12), st.integers(1, 200), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_chunks_and_reads_of_any_size_give_the_same(cuts: list[int], size: int, recoded: bool) -> None:
     said = TOKEN * 3 + FINISH + USAGE + DONE
     body = b"".join(chunk(said[at : at + size]) for at in range(0, len(said), size)) + b"0\r\n\r\n"

@@ -250,7 +250,7 @@ def fleets(exclusions: bool) -> st.SearchStrategy[Fleet]:
     )
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=200)
 @given(fleets(exclusions=True), st.integers(0, WORD - 1))
 def test_draws_have_the_exact_conditional_distribution(fleet: Fleet, seed: int) -> None:
     counts = drawn(fleet.selector(seed), 1000, fleet.excluded or None)
@@ -263,7 +263,7 @@ def test_draws_have_the_exact_conditional_distribution(fleet: Fleet, seed: int) 
     assert freedom == 0 or statistic < chi_squared_bound(freedom)
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=200)
 @given(fleets(exclusions=False))
 def test_the_columns_of_a_table_add_up_to_weight_over_total(fleet: Fleet) -> None:
     chances = fleet.chances_of_the_tables()
@@ -271,7 +271,7 @@ def test_the_columns_of_a_table_add_up_to_weight_over_total(fleet: Fleet) -> Non
         assert chance == pytest.approx(chances.get(index, 0.0), rel=0, abs=1e-12)
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=100)
 @given(fleets(exclusions=True))
 def test_what_remains_is_counted(fleet: Fleet) -> None:
     untried = [i for i, eligible in enumerate(fleet.eligible) if eligible and i not in fleet.excluded]

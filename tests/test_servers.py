@@ -208,7 +208,7 @@ class Servers(RuleBasedStateMachine):
 
 
 TestServers = Servers.TestCase
-TestServers.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40, deadline=None)
+TestServers.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40)
 
 
 def test_processes_together_never_send_a_server_more_than_it_takes() -> None:

@@ -338,4 +338,4 @@ class Counts(RuleBasedStateMachine):
 
 
 TestCounts = Counts.TestCase
-TestCounts.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40, deadline=None)
+TestCounts.settings = settings(derandomize=True, max_examples=80, stateful_step_count=40)

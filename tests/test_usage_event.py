@@ -45,7 +45,7 @@ def filtered(stream: bytes, cuts: list[int]) -> bytes:
 
 
 @given(st.lists(st.sampled_from(EVENTS), min_size=1), st.lists(st.integers(0, 5000)), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_usage_event_alone_is_missing_however_the_stream_is_cut(
     events: list[bytes], cuts: list[int], unfinished: bool
 ) -> None:

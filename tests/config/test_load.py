@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tomli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from octoroute.config import AuthKey, load, parse
@@ -52,7 +52,6 @@ def test_a_file_without_keys_is_sent_to_the_template(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(deadline=None)
 def test_any_text_gives_problems_on_one_line_each(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, environ={})

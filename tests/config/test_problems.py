@@ -53,7 +53,7 @@ def _is_one_slip(wrong: str, right: str) -> bool:
 
 @given(_misspelt())
 @example(("server", "post", "host"))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_key_with_one_slip_gets_the_right_one(case: tuple[str, str, str]) -> None:
     path, wrong, right = case
     unknown = [
@@ -163,7 +163,7 @@ FOREIGN_WORDS = ("Input should", "pydantic", "Traceback", "tuple", "validation",
 
 
 @given(st.lists(st.tuples(st.sampled_from(_all_paths()), TOML_VALUES), min_size=1, max_size=3))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_value_at_any_key_gives_a_config_or_sentences_of_ours(changes: list[tuple[str, Any]]) -> None:
     # Deeper keys first: a change to a table replaces what was changed in it.
     ordered = sorted(changes, key=lambda change: -change[0].count("."))
@@ -178,7 +178,6 @@ def test_any_value_at_any_key_gives_a_config_or_sentences_of_ours(changes: list[
 
 
 @given(TOML_VALUES)
-@settings(deadline=None)
 def test_any_value_for_a_secret_is_kept_out_of_messages_and_of_the_errors_chain(value: Any) -> None:
     tree = sample(("models.fast.0.api_key", value), ("server.port", -1))
     with pytest.raises(ConfigError) as caught:

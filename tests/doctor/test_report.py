@@ -1,7 +1,7 @@
 """What the doctor prints is valid TOML whatever was found, and its tables are valid config."""
 
 import tomli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from octoroute.doctor.examine import Findings, Server
@@ -57,7 +57,6 @@ def test_a_model_that_the_config_asks_for_in_vain_is_told() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-@settings(deadline=None)
 def test_any_text_is_written_as_toml(text: str) -> None:
     assert tomli.loads(f"a = {toml(text)}") == {"a": text}
     found = Findings(models=[text], model=text)

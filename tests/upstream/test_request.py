@@ -128,7 +128,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5), st.integers(0, 30_000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_field_of_any_request_arrives(fields: dict[str, Any], padding: int) -> None:
     fields = {**fields, "messages": ["x" * padding], "model": "fast"}
     sent = orjson.loads(written(orjson.dumps(fields))[1])

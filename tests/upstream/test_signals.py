@@ -4,7 +4,7 @@ import math
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from octoroute.upstream.signals import NAMES, Load, Props, read_metrics, read_props, read_slots, samples
@@ -86,7 +86,6 @@ def test_what_is_something_else_is_none(body: bytes) -> None:
     assert read_slots(body) is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.sampled_from([b"a", b"a{", b"}", b" ", b"\n", b"1", b"nan"])))
 def test_any_bytes_are_survived(junk: bytes, tokens: list[bytes]) -> None:
     read_props(junk)
