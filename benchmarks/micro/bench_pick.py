@@ -8,6 +8,7 @@ from collections.abc import Callable
 import orjson
 
 from benchmarks.micro.measure import run
+from octoroute._pick import Loads
 from octoroute._prefix import prompt_hashes
 from octoroute.balance.endpoint import EndpointSpec, FleetState, claim_endpoints
 from octoroute.balance.group import Group, PrefixIndex
@@ -58,12 +59,15 @@ def pick(made: Group, asked: RequestView) -> Callable[[], None]:
 def spill(made: Group, asked: RequestView) -> Callable[[], int]:
     """A choice whose first candidate is over its bound, so that all are looked at a second time."""
     facts = made.facts(asked)
-    lease = made.pick((), facts)
-    assert lease is not None
-    for _ in range(40):
-        lease.endpoint.state.acquire(lease.endpoint.slot)
-    loads = made._loads
     assert facts is not None
+    endpoints = made.endpoints
+    state, weights = endpoints[0].state, [endpoint.weight for endpoint in endpoints]
+    loads = Loads(state, [endpoint.slot for endpoint in endpoints], [1] * len(endpoints), PrefixIndex())
+    loads.rebuild(bytes([1]) * len(endpoints), weights)
+    loads.make_ring(weights)
+    owner = endpoints[loads.choose(facts)]
+    for _ in range(40):
+        state.acquire(owner.slot)
     return lambda: loads.choose(facts)
 
 

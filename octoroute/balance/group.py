@@ -184,6 +184,8 @@ class Group:
             for index, recovered in enumerate(since):
                 if now < recovered + self.slow_start_s:
                     done = max(0.0, now - recovered) / self.slow_start_s
-                    weights[index] *= SLOW_START_SHARE + (1.0 - SLOW_START_SHARE) * done
+                    share = SLOW_START_SHARE + (1.0 - SLOW_START_SHARE) * done
+                    # Of the smallest number that there is, a tenth is 0, which no weight may be.
+                    weights[index] = weights[index] * share or weights[index]
                     self._ramping = True
         return weights

@@ -169,6 +169,14 @@ def test_after_a_recovery_the_weight_ramps_from_a_tenth_to_all_of_it() -> None:
     assert not group.refresh(1101.0)
 
 
+def test_the_smallest_weight_that_there_is_ramps_to_no_less_than_itself() -> None:
+    group = a_group(*(replace(spec, weight=5e-324) for spec in named("a", "b")), slow_start_s=100.0)
+    record_failure(group.endpoints[0], 1)
+    record_success(group.endpoints[0], 1000.0)
+    assert group.refresh(1001.0)
+    assert group.probabilities() == [0.5, 0.5]
+
+
 def test_endpoints_start_at_their_full_weight() -> None:
     group = a_group(*named("a", "b"), slow_start_s=1e9)
     assert not group.refresh(0.0)
