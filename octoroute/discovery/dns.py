@@ -21,6 +21,11 @@ LOOKUP_SECONDS: Final = 5.0
 MAX_CONCURRENT: Final = 16
 # Lowest weight of a SRV record among others: RFC 2782 gives 0 a very small chance, not none.
 NO_WEIGHT: Final = 0.5
+# Reasons of failures by which a name server says that there is no such thing.
+DENIED: Final = ("not_found", "no_record")
+
+# Where the targets of SRV records were found last.
+Targets = dict[str, list[str]]
 
 
 class LookupFailed(Exception):
@@ -34,10 +39,11 @@ class LookupFailed(Exception):
 async def follow(source: DnsSource, teller: Teller) -> NoReturn:
     """Looks the name up again and again. An empty answer is a failure: nobody takes all servers away so."""
     resolver = make_resolver(source.resolver)
+    targets: Targets = {}
     failures = 0
     while True:
         try:
-            addresses, ttl_s = await look_up(resolver, source)
+            addresses, ttl_s = await look_up(resolver, source, targets)
         except LookupFailed as error:
             await teller.lost(error.reason, str(error))
             pause = source.refresh_min_seconds * 2.0 ** min(failures, 16)
@@ -66,10 +72,14 @@ def make_resolver(address: str) -> dns.asyncresolver.Resolver:
     return resolver
 
 
-async def look_up(resolver: dns.asyncresolver.Resolver, source: DnsSource) -> tuple[list[Address], float]:
-    """The servers behind the source's name, and for how many seconds that holds. Raises LookupFailed."""
+async def look_up(
+    resolver: dns.asyncresolver.Resolver, source: DnsSource, targets: Targets
+) -> tuple[list[Address], float]:
+    """The servers behind the source's name, and for how many seconds that holds. `targets` is kept for the
+    next look. Raises LookupFailed.
+    """
     if source.records == "srv":
-        return await _services(resolver, source.host)
+        return await _services(resolver, source.host, targets)
     hosts, ttl_s = await _hosts(resolver, source.host, source.records)
     port = source.port or (443 if source.base_url.startswith("https") else 80)
     return [Address(host, port, server_name=source.host) for host in hosts], ttl_s
@@ -80,6 +90,9 @@ async def _hosts(resolver: dns.asyncresolver.Resolver, name: str, records: str) 
         try:
             return await _hosts(resolver, name, "a")
         except LookupFailed as error:
+            # Silence is no answer: there may be A records, which go first.
+            if error.reason not in DENIED:
+                raise
             try:
                 return await _hosts(resolver, name, "aaaa")
             except LookupFailed:
@@ -88,8 +101,12 @@ async def _hosts(resolver: dns.asyncresolver.Resolver, name: str, records: str) 
     return [record.address for record in answer], answer.chaining_result.minimum_ttl
 
 
-async def _services(resolver: dns.asyncresolver.Resolver, name: str) -> tuple[list[Address], float]:
-    """RFC 2782: the lowest priority number goes first, weights share within it."""
+async def _services(
+    resolver: dns.asyncresolver.Resolver, name: str, targets: Targets
+) -> tuple[list[Address], float]:
+    """RFC 2782: the lowest priority number goes first, weights share within it. A target that can't be looked
+    up now is where it was.
+    """
     answer = await _ask(resolver, name, "srv")
     # A target that is the root says that there is no such service here.
     records = [record for record in answer if isinstance(record, SRV) and record.target != dns.name.root]
@@ -99,6 +116,7 @@ async def _services(resolver: dns.asyncresolver.Resolver, name: str) -> tuple[li
     heaviest = max(record.weight for record in records)
     gate = asyncio.Semaphore(MAX_CONCURRENT)
     trouble: list[LookupFailed] = []
+    found: Targets = {}
 
     async def of(record: SRV) -> tuple[list[Address], float]:
         target = record.target.to_text(omit_final_dot=True)
@@ -107,12 +125,16 @@ async def _services(resolver: dns.asyncresolver.Resolver, name: str) -> tuple[li
                 hosts, ttl_s = await _hosts(resolver, target + ".", "auto")
             except LookupFailed as error:
                 trouble.append(error)
-                return [], inf
+                ttl_s = inf
+                hosts = [] if error.reason in DENIED else targets.get(target, [])
+        found[target] = hosts
         share = (record.weight or NO_WEIGHT) / heaviest if heaviest else 1.0
         rank = ranks[record.priority]
         return [Address(host, record.port, target, share, rank) for host in hosts], ttl_s
 
     each = await asyncio.gather(*map(of, records))
+    targets.clear()
+    targets.update(found)
     addresses = [address for some, _ in each for address in some]
     if not addresses:
         raise trouble[0]

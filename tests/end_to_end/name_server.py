@@ -21,6 +21,7 @@ class NameServer:
     def __init__(self) -> None:
         self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.fault: Fault | None = None
+        self.failing: set[tuple[str, str]] = set()  # name and type: SERVFAIL for these alone
         self.questions: list[tuple[str, str, str]] = []  # name, type, "udp" or "tcp"
         self.port = 0
 
@@ -52,7 +53,7 @@ class NameServer:
             return None
         response = dns.message.make_response(query)
         response.flags |= dns.flags.RA
-        if self.fault == "servfail":
+        if self.fault == "servfail" or (name, kind) in self.failing:
             response.set_rcode(dns.rcode.SERVFAIL)
             return response.to_wire()
         if not any(known == name for known, _ in self.zone):

@@ -198,3 +198,24 @@ async def test_addresses_are_found_over_aliases_and_in_answers_that_are_too_long
     keys = source(names, base_url=f"http://v6.test:{server.port}/v1", records="auto")
     await reload(one, fleet_config(None, discovery={"dns": {"fast": keys}}))
     await come_to(one.port, 1)
+
+
+async def test_what_can_not_be_looked_up_just_now_is_where_it_was(
+    names: NameServer, gateway: StartGateway
+) -> None:
+    names.zone["one.llama.test", "A"] = names.zone["two.llama.test", "A"] = (0, ["127.0.0.1"])
+    names.zone["two.llama.test", "AAAA"] = (0, ["::1"])
+    names.zone[NAME, "SRV"] = (0, ["0 1 9001 one.llama.test.", "0 1 9002 two.llama.test."])
+    one = await gateway(config(names))
+    assert await replicas(one.port) == 2
+    names.failing.add(("two.llama.test", "A"))
+    names.questions.clear()
+    # The third look comes after what the second has found out has been told.
+    await until(lambda: names.questions.count((NAME, "SRV", "udp")) == 3)
+    assert await replicas(one.port) == 2
+    # Nobody looks for other addresses because the usual ones can't be told.
+    assert not any(kind == "AAAA" for _, kind, _ in names.questions)
+    # What does not exist any more is another matter.
+    names.failing.clear()
+    del names.zone["two.llama.test", "A"], names.zone["two.llama.test", "AAAA"]
+    await come_to(one.port, 1)
