@@ -47,8 +47,11 @@ def identity(spec: EndpointSpec, ordinal: int) -> bytes:
 
 
 def server(spec: EndpointSpec) -> bytes:
-    """16 bytes, the same for all endpoints that are one server, whatever their tiers and names."""
-    return blake2b(spec.base_url.lower().encode(), digest_size=16).digest()
+    """16 bytes, the same for all endpoints that are one server, whatever their tiers and names.
+
+    The config has one spelling for a URL (config/values.py); two names of one machine are two servers.
+    """
+    return blake2b(spec.base_url.encode(), digest_size=16).digest()
 
 
 def claim_endpoints(specs: Iterable[EndpointSpec], state: FleetState) -> tuple["Endpoint", ...]:

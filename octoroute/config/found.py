@@ -8,6 +8,7 @@ from octoroute.config.schema import Config
 from octoroute.config.section import TIERS, Tier
 from octoroute.config.servers import Model
 from octoroute.config.sources import Source, SourceKind
+from octoroute.config.values import one_spelling
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,7 +49,7 @@ def _model(source: Source, address: Address) -> Model:
     host = f"[{address.host}]" if ":" in address.host else address.host
     keys = {key: getattr(source, key) for key in Model.model_fields}
     keys |= {
-        "base_url": f"{parts.scheme}://{host}:{address.port}{parts.path}",
+        "base_url": one_spelling(f"{parts.scheme}://{host}:{address.port}{parts.path}"),
         "weight": source.weight * address.share,
         "priority": max(0, source.priority - address.rank),
         "tls_server_name": source.tls_server_name or address.server_name,

@@ -128,6 +128,23 @@ def _base_url(value: str) -> str:
     raise refuse("add /v1 at the end")
 
 
+def _server_url(value: str) -> str:
+    return one_spelling(_base_url(value))
+
+
+def one_spelling(url: str) -> str:
+    """The same for all spellings of a valid base URL that can be told to be one server's without a look at
+    the network: the host in lower case, an IPv6 address in its short form, no port that goes without saying.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{ipaddress.IPv6Address(host).compressed}]"
+    usual = 443 if parts.scheme == "https" else 80
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
 def _source_url(value: str) -> str:
     value = _base_url(value)
     try:
@@ -270,7 +287,7 @@ Host = Annotated[
 BaseUrl = Annotated[
     str,
     REFERENCE,
-    AfterValidator(_base_url),
+    AfterValidator(_server_url),
     Allowed("an http or https URL that ends with /v1, such as http://localhost:8080/v1"),
 ]
 SourceUrl = Annotated[

@@ -48,6 +48,12 @@ def test_a_server_that_the_file_names_or_another_source_found_is_not_there_twice
     assert grown.models.fast[0].weight == 5.0
 
 
+def test_a_server_at_the_usual_port_is_the_one_that_the_file_names_without_it() -> None:
+    named = {**SOURCE, "base_url": "http://10.0.0.1/v1"}
+    made = sourced(("models.fast", [named]))
+    assert urls(with_found(made, {("dns", "fast"): (Address("10.0.0.1", 80),)})) == ["http://10.0.0.1/v1"]
+
+
 def test_what_an_address_says_of_weight_and_rank_is_added_to_the_source() -> None:
     made = sourced(("discovery.dns.fast.weight", 4.0), ("discovery.dns.fast.priority", 1))
     found = tuple(Address("10.0.0.1", port, share=0.5, rank=port - 1) for port in (1, 2, 3))

@@ -66,11 +66,28 @@ def test_a_host_may_not_be(host: str, hint: str) -> None:
         "http://[::1]:65535/v1",
         "http://gpu_1/some/prefix/v1",
         "http://host/a%20b/v1",
-        "http://HOST//v1",
+        "http://host//v1",
     ],
 )
 def test_a_base_url_may_be(url: str) -> None:
     assert config(("models.fast.0.base_url", url)).models.fast[0].base_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "spelling"),
+    [
+        ("http://GPU-1.Lab:8080/v1", "http://gpu-1.lab:8080/v1"),
+        ("http://gpu-1:80/v1", "http://gpu-1/v1"),
+        ("https://gpu-1:443/v1", "https://gpu-1/v1"),
+        ("http://gpu-1:443/v1", "http://gpu-1:443/v1"),
+        ("http://gpu-1:08080/v1", "http://gpu-1:8080/v1"),
+        ("http://[FD00:0:0::0001]:80/v1", "http://[fd00::1]/v1"),
+        ("http://gpu-1:80/Models/A/v1", "http://gpu-1/Models/A/v1"),
+        ("http://localhost:8080/v1", "http://localhost:8080/v1"),
+    ],
+)
+def test_a_server_has_one_url_however_it_is_spelt(url: str, spelling: str) -> None:
+    assert config(("models.fast.0.base_url", url)).models.fast[0].base_url == spelling
 
 
 @pytest.mark.parametrize(
