@@ -211,9 +211,8 @@ class SharedLimits:
         self._dirty = {name: account for name, account in self._accounts.items() if not account.idle}
         if self._dirty:
             self._wanted.set()
-        was_away, self._away = self._away, False
-        # The last of all workers says it.
-        if was_away and not self._outage.away:
+        self._away = False
+        if self._outage.ends():
             gateways = self._outage.gateways
             log.info("limits hold across gateways again (%d), by Redis at %s", gateways, self.where)
 
@@ -227,10 +226,8 @@ class SharedLimits:
         if self._away:
             return
         self._away = True
-        # The first of all workers says it.
-        first = not self._outage.away
         self._outage.note(self._worker, "away")
-        if first:
+        if self._outage.begins():
             gateways = self._outage.gateways
             log.warning(
                 "Redis at %s can't be used (%s): until it can, this gateway goes on with 1/%d of the limits",

@@ -5,6 +5,7 @@ Lies in anonymous shared memory that is mapped before the workers fork. Each num
 """
 
 import os
+import weakref
 from mmap import mmap
 from typing import Final, Literal
 
@@ -24,6 +25,11 @@ class Outage:
         self.id = os.urandom(8).hex()
         self._numbers = memoryview(mmap(-1, (COLUMNS + workers) * BYTES)).cast("Q")
         self._numbers[GATEWAYS] = 1
+        # One token for all workers, in the one or in the other: whoever moves it says what happened. By the
+        # numbers, each of two that notice at once would be the first.
+        self._unsaid, self._said = (os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for count in (1, 0))
+        for descriptor in (self._unsaid, self._said):
+            weakref.finalize(self, os.close, descriptor).atexit = False
 
     @property
     def gateways(self) -> int:
@@ -47,6 +53,14 @@ class Outage:
         """How Redis is for that worker."""
         self._numbers[COLUMNS + worker] = STATES.index(state)
 
+    def begins(self) -> bool:
+        """Whether this worker is the one that says that Redis can't be used."""
+        return _move(self._unsaid, self._said)
+
+    def ends(self) -> bool:
+        """Whether this worker is the one that says that all can use it again."""
+        return not self.away and _move(self._said, self._unsaid)
+
     @property
     def away(self) -> int:
         """How many workers can't reach Redis."""
@@ -59,3 +73,13 @@ class Outage:
 
     def _count(self, state: State) -> int:
         return list(self._numbers[COLUMNS:]).count(STATES.index(state))
+
+
+def _move(source: int, target: int) -> bool:
+    """Moves the token; False where it is not there."""
+    try:
+        os.eventfd_read(source)
+    except BlockingIOError:
+        return False
+    os.eventfd_write(target, 1)
+    return True
