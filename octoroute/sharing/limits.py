@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 10.0
+# After Redis was reached, or emptied, other gateways come back one by one. So long it is not believed that
+# there are fewer of them: if it is lost again meanwhile, each would go on with more than its share.
+RETURN_SECONDS: Final = 10.0
 GATEWAYS: Final = f"{PREFIX}{{gateways}}"
 
 
@@ -57,6 +60,7 @@ class SharedLimits:
         self._wanted = asyncio.Event()
         self._tried = asyncio.Event()
         self._since = 0  # Redis knows this gateway, as this worker was told
+        self._complete_at = 0.0  # all gateways are back
         self._away = False
 
     def limits(self, tenant: Tenant) -> Limits:
@@ -132,6 +136,7 @@ class SharedLimits:
                 opened = time.monotonic()
                 try:
                     await self._line.open()
+                    self._complete_at = time.monotonic() + RETURN_SECONDS
                     self._heard(await self._line.run([self._beat()]))
                     self._went_up()
                     await self._converse()
@@ -182,7 +187,11 @@ class SharedLimits:
 
     def _heard(self, answers: list[Answer]) -> None:
         """What Redis knows of the gateways."""
-        [[self._outage.gateways, since, new]] = answers
+        [[gateways, since, new]] = answers
+        now = time.monotonic()
+        if self._since not in (0, since):
+            self._complete_at = now + RETURN_SECONDS
+        self._outage.gateways = gateways if now >= self._complete_at else max(gateways, self._outage.gateways)
         if self._since not in (0, since) or (new and self._outage.since):
             # It was emptied. One worker of each gateway tells what its last minute had, of all workers.
             for account in self._accounts.values():

@@ -244,6 +244,24 @@ async def test_a_redis_that_was_emptied_is_told_what_the_last_minute_had(
     assert await statuses(gateways, 40) == {200: 10, 429: 30}
 
 
+async def test_a_redis_that_is_lost_just_after_it_was_emptied_makes_no_gateway_believe_to_be_alone(
+    serve: StartServer, gateway: StartGateway, redis: RedisServer
+) -> None:
+    server = await serve("vllm", slots=64)
+    config = shared_config(
+        server, redis, {"name": "team-a", "requests_per_minute": 20}, server={"workers": 2}
+    )
+    gateways = [await gateway(config), await gateway(config)]
+    await found(*gateways, count=2)
+    await redis.do("FLUSHALL")
+    while not await redis.do("ZCARD", "octoroute:{gateways}"):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    redis.kill()
+    await found(*gateways, redis="away", workers_away=2)
+    for one in gateways:
+        assert await statuses([one], 40) == {200: 10, 429: 30}
+
+
 async def test_a_redis_that_hangs_holds_up_nobody_for_long(
     serve: StartServer, gateway: StartGateway, redis: RedisServer
 ) -> None:
