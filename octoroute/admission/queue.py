@@ -113,18 +113,16 @@ class Queue(Generic[W]):
         """All that wait, by arrival."""
         return iter(list(self._waiters.values()))
 
+    def __contains__(self, waiter: W) -> bool:
+        return self._waiters.get(waiter.rank[1]) is waiter
+
     def next(self) -> W | None:
-        """Whose turn it is, if it can run."""
+        """Whose turn it is, if it can run. Looks at each tenant."""
         return self._next(())
 
-    def turn(self) -> Turn:
-        """Its turn."""
-        waiter = self.next()
-        return NO_TURN if waiter is None else self.turn_of(waiter)
-
-    def turn_of(self, waiter: Waiter) -> Turn:
+    def turn_of(self, waiter: Waiter | None) -> Turn:
         """The turn of one that waits."""
-        return self._shares.start(waiter.row), waiter.rank[0]
+        return NO_TURN if waiter is None else (self._shares.start(waiter.row), waiter.rank[0])
 
     def join(self, waiter: W, now: float) -> list[tuple[W, Reason]]:
         """Puts it into the queue. The answer is who has to leave for it, itself perhaps."""

@@ -96,6 +96,8 @@ class WaitingRoom:
         self._ring_for = ring_for
         self._later: asyncio.TimerHandle | None = None
         self._queue: Queue[Ticket] = Queue(board.shares(tier))
+        # Whose turn it is, as was found last: other workers change what tenants have had.
+        self._first: Ticket | None = None
         self._costs = Costs()
         self._rows: Mapping[str, int] = {}
         self._importance = "normal"
@@ -169,6 +171,8 @@ class WaitingRoom:
                 raise self._overloaded(ticket, "too many requests wait", now)
             _fail(dropped, self._overloaded(dropped, "too many requests wait", now))
         first = not self.waiting
+        if self._first is None or self._queue.turn_of(ticket) < self._queue.turn_of(self._first):
+            self._first = ticket
         self._note()
         if first:
             # Whoever gave a place back just before did not know that anybody waits.
@@ -226,7 +230,9 @@ class WaitingRoom:
         """A place may have become free. False where it is left to another worker for a moment."""
         if not self.waiting:
             return True
-        if self._board.first_elsewhere(self._worker, self._tier) < self._queue.turn():
+        self._first = self._queue.next()
+        if self._board.first_elsewhere(self._worker, self._tier) < self._queue.turn_of(self._first):
+            self._tell()
             if self._later is None:
                 self._later = asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._now)
             return False
@@ -271,6 +277,7 @@ class WaitingRoom:
             else:
                 _fail(ticket, self._overloaded(ticket, "no place became free in time", now))
         self._send_off()
+        self._first = None
         self._note()
 
     def _serve(self, now: float) -> None:
@@ -316,13 +323,19 @@ class WaitingRoom:
 
     def _note(self) -> None:
         before, self.waiting = self.waiting, self._queue.waiting
-        first = self._queue.next()
+        if self._first is None or self._first not in self._queue:
+            self._first = self._queue.next()
+        self._tell()
+        if (before > 0) != (self.waiting > 0):
+            self._ring_for(self.waiting > 0)
+
+    def _tell(self) -> None:
+        """Other workers get to know who waits here."""
+        first = self._first
         if first is None:
             self._board.write(self._worker, self._tier, 0)
         else:
             self._board.write(self._worker, self._tier, self.waiting, first.row, first.rank[0])
-        if (before > 0) != (self.waiting > 0):
-            self._ring_for(self.waiting > 0)
 
 
 def _fail(ticket: Ticket, error: GatewayError) -> None:

@@ -308,7 +308,7 @@ def test_tenants_with_enough_waiting_are_never_further_apart_than_a_request_of_e
     bound = 2 * max(tokens for _, tokens, _ in requests)
     while all(left.values()):
         assert max(tokens_of.values()) - min(tokens_of.values()) <= bound
-        (one,) = served(min(queues, key=Queue.turn), 1)
+        (one,) = served(min(queues, key=lambda queue: queue.turn_of(queue.next())), 1)
         tokens_of[one.tenant] += one.tokens
         left[one.tenant] -= 1
 
