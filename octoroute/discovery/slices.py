@@ -16,9 +16,10 @@ class NoPort(Exception):
 def servers_in(slices: Collection[Slice], source: KubernetesSource) -> set[Address]:
     """The servers that may get requests. Raises NoPort.
 
-    A service of both families has a slice of each for the same pods: IPv4 goes first then.
+    A service of both families has a slice of each for the same pods: IPv4 goes first then. An empty slice may
+    be left of a family that the service had, or be there before it has pods.
     """
-    kinds = {one.get("addressType") for one in slices}
+    kinds = {one.get("addressType") for one in slices if one.get("endpoints")}
     kind = next((each for each in ("IPv4", "IPv6", "FQDN") if each in kinds), None)
     return {
         Address(host, port, server_name=source.host)

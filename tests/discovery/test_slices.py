@@ -59,6 +59,8 @@ def test_pods_with_addresses_of_both_families_are_there_once() -> None:
     both = one_slice(pod("fd00::1"), kind="IPv6"), one_slice(pod("10.0.0.1"))
     assert hosts(*both) == {"10.0.0.1"}
     assert hosts(both[0]) == {"fd00::1"}
+    assert hosts(both[0], one_slice()) == {"fd00::1"}
+    assert hosts(both[0], one_slice(pod("10.0.0.1", ready=False))) == set()
 
 
 @pytest.mark.parametrize("empty", [None, []])
