@@ -282,8 +282,9 @@ cdef class Relay(TurningPoints):
         self.phase = HOLD
         if data or self.framing.done:
             self.hold(data)
-        else:
-            self.on_head()
+            if self.phase != HOLD or not self.head.event_stream:
+                return
+        self.on_head()
 
     cdef hold(self, bytes data):
         cdef Py_ssize_t used, settled = 0

@@ -24,6 +24,7 @@ from octoroute.gateway import Gateway
 from octoroute.server.app import Api
 from octoroute.server.wire import ClientWire
 from octoroute.upstream import forward, resume
+from octoroute.upstream.connection import PING_NS
 from tests.end_to_end.conftest import StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.processes import until
@@ -203,9 +204,13 @@ async def test_a_client_that_waits_hears_a_comment_and_then_the_answer(near: Nea
         assert got.replace(PING, b"") == EVENT
 
 
-async def test_the_head_of_a_slow_stream_comes_before_its_first_event(near: Near) -> None:
+@pytest.mark.parametrize("behind", [b"", chunk(PING)], ids=["alone", "with a comment"])
+async def test_the_head_of_a_slow_stream_comes_before_its_first_event(
+    near: Near, monkeypatch: pytest.MonkeyPatch, behind: bytes
+) -> None:
+    monkeypatch.setattr(forward, "PING_NS", PING_NS)
     go = asyncio.Event()
-    near.script(STREAM_HEAD, go, chunk(EVENT), LAST_CHUNK)
+    near.script(STREAM_HEAD + behind, go, chunk(EVENT), LAST_CHUNK)
     async with WireClient(near.port) as client:
         client.post(PATH, chat(stream=True))
         assert (await client.head()).status == 200
