@@ -45,6 +45,7 @@ from octoroute.upstream.waiting import WaitingRoom
 
 # A request that brings down whoever answers it must not go through a whole fleet.
 MAX_BREAKS: Final = 8
+STALLED: Final = "stalled"  # as connection.py says it
 # Between two looks for an endpoint that recovers.
 WAIT_SECONDS: Final = 0.05
 
@@ -79,6 +80,7 @@ class Rescue:
     broken: Connection | None = None  # the first that broke
     pulse: Pulse | None = None  # from then on
     broke: bool = False
+    stalled: bool = False  # by silence only, so that it may be alive
     whole: bool = True  # what the client got ends with a whole event
 
     @property
@@ -110,6 +112,7 @@ class Rescue:
         """The stream broke: what was delivered is known for good."""
         self.broke = True
         self.broken = connection
+        self.stalled = connection.reason == STALLED
         self.whole = connection.clean and self.absorb(connection).between_events
 
     def watch_over(self, connection: Connection, endpoint: Endpoint) -> None:
@@ -173,6 +176,11 @@ class Rescue:
             if asked and not self.budget.take(self.terms.retry_budget, time.monotonic()):
                 break
             lease = await self._place(tried, broken.spec.model)
+            if lease is None and self.stalled:
+                # Who should have relieved it is gone too. It may have been slow, no more.
+                self.stalled = False
+                tried = [each for each in tried if each.slot != broken.slot]
+                lease = await self._place(tried, broken.spec.model)
             if lease is None:
                 break
             endpoint = lease.endpoint
@@ -197,6 +205,7 @@ class Rescue:
                 record_success(endpoint, time.monotonic())
                 return True
             if went_on:
+                self.stalled = why == STALLED
                 self.outcome.error = why
                 return False
             self.endpoint = broken

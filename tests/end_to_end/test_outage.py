@@ -46,6 +46,20 @@ async def test_a_stream_waits_for_a_server_that_recovers(serve: StartServer, gat
     assert other.completions[-1].json["continue_final_message"]
 
 
+async def test_a_stalled_stream_goes_on_where_it_was_if_nobody_relieves_it(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    away, slow = await _pair(serve)
+    away.set_fault("refuse")
+    slow.set_fault("stall-mid-stream", once=True)
+    # It is not known yet that the other one is away.
+    health, recovery = {"failures": 1000}, {"stall_seconds": 0.3}
+    config = fleet_config([away, endpoint(slow, priority=2)], health=health, recovery=recovery)
+    reply = await converse((await gateway(config)).port, stream=True)
+    assert (reply.text, reply.events[-1], reply.ended) == (slow.text(TEXT), "[DONE]", True)
+    assert slow.completions[-1].json["continue_final_message"]
+
+
 async def test_servers_that_stay_away_are_told_honestly_and_found_again(
     serve: StartServer, gateway: StartGateway
 ) -> None:
