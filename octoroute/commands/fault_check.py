@@ -134,5 +134,6 @@ def _introduction(target: Target, servers: Sequence[SimulatedServer], *, own: bo
     return (
         f"Checking the gateway at {target.url}. It must be in front of these two servers, for the model "
         f"{target.model!r}:\n\n{urls}\n\nGive it short timeouts: silence counts as a hang after the "
-        "patience of --patience seconds.\n"
+        "patience of --patience seconds. The check is quickest where a server that failed is used again at "
+        "once (nginx: max_fails=0); else it waits for that after each case, up to --settle seconds.\n"
     )

@@ -65,9 +65,27 @@ class Pipe:
             sink.close()
 
 
+class Wary(Pipe):
+    """Takes its servers for dead at first."""
+
+    def __init__(self, *servers: SimulatedServer) -> None:
+        super().__init__(*servers)
+        self.refusals = 3
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.refusals:
+            return await super().serve(reader, writer)
+        self.refusals -= 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        return None
+
+
 @asynccontextmanager
-async def _piped(*servers: SimulatedServer) -> AsyncIterator[Check]:
-    pipe = await asyncio.start_server(Pipe(*servers).serve, "127.0.0.1", 0)
+async def _piped(*servers: SimulatedServer, kind: type[Pipe] = Pipe) -> AsyncIterator[Check]:
+    pipe = await asyncio.start_server(kind(*servers).serve, "127.0.0.1", 0)
     port = pipe.sockets[0].getsockname()[1]
     try:
         target = Target(f"http://127.0.0.1:{port}", servers[0].model)
@@ -123,6 +141,15 @@ async def test_a_gateway_that_is_not_there_or_not_in_front_of_the_servers_is_tol
         check = Check([mine], Target(f"http://127.0.0.1:{port}", mine.model), patience_s=2, settle_s=1)
         with pytest.raises(GatewayMissingError, match=words):
             await _rows(check, "status-500")
+
+
+async def test_a_gateway_that_takes_its_servers_for_dead_at_first_is_waited_for(serve: StartServer) -> None:
+    servers = [await serve("vllm", wide=True) for _ in range(2)]
+    async with _piped(*servers, kind=Wary) as check:
+        rows = await _rows(check, "no-done")
+    found = rows["no-done"].judgements[ONE_STREAM]
+    assert found is not None
+    assert found.verdict is Verdict.SAME_NO_DONE
 
 
 async def test_the_command_checks_an_octoroute_of_its_own() -> None:
