@@ -5,6 +5,10 @@ a `problem`. It must have been asked for with its usage and with `timings_per_to
 off by its limit, a stream keeps back what may become a stop string, and what is no whole character yet; only
 the counts of its tokens show that.
 
+`usage` and `timings` go into the answer as they stand, whatever their members: llama.cpp's final result
+writes both by the same function for a stream as for an answer (server-task.cpp: usage_json_oaicompat and the
+timings' to_json), from counts that do not depend on which it is. All else that is not known is a problem.
+
 Compared with a real server in tests/end_to_end/real/test_llama_plain.py.
 """
 
