@@ -75,6 +75,7 @@ class Check:
         self._marker = b""
         self._first: SimulatedServer | None = None
         self._reaches_both = True
+        self._gone = ""  # why the gateway could not be reached the last time
         for server in servers:
             server.choose_faults(lambda request, server=server: self._choose(server, request))  # type: ignore[misc]
 
@@ -145,15 +146,19 @@ class Check:
 
     async def _judged(self, prompt: str, *, stream: bool, adds: str = "") -> Judgement:
         try:
+            self._gone = ""
             seen = await exchange(self._target, self._target.request(prompt, stream=stream), self._patience_s)
         except TimeoutError:
             seen = Seen(End.SILENCE)
-        except OSError:
+        except OSError as error:
+            self._gone = str(error)
             seen = Seen(End.NO_ANSWER)
         return judge(seen, self._text(prompt), stream=stream, adds=adds)
 
     async def _settle(self) -> Judgement:
-        """Ordinary requests until both servers are asked again. What came of the first one."""
+        """Ordinary requests until both servers are asked again. What came of the first one. Raises
+        GatewayMissingError where nobody takes them any more.
+        """
         self._fault = None
         for server in self._servers:
             server.requests.clear()
@@ -164,8 +169,11 @@ class Check:
             first = first or found
             fine = found.verdict is Verdict.SAME and (self._both_asked or not self._reaches_both)
             if fine or time.monotonic() > until:
-                return first
+                break
             await asyncio.sleep(PAUSE_S)
+        if self._gone:
+            raise GatewayMissingError(f"nobody answers at {self._target.url} any more: {self._gone}")
+        return first
 
     @property
     def _both_asked(self) -> bool:

@@ -152,6 +152,18 @@ async def test_a_gateway_that_takes_its_servers_for_dead_at_first_is_waited_for(
     assert found.verdict is Verdict.SAME_NO_DONE
 
 
+async def test_a_gateway_that_is_gone_in_the_middle_is_told(serve: StartServer) -> None:
+    servers = [await serve("vllm", wide=True) for _ in range(2)]
+    pipe = await asyncio.start_server(Pipe(*servers).serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{pipe.sockets[0].getsockname()[1]}"
+    check = Check(servers, Target(url, servers[0].model), patience_s=1.0, settle_s=0.5)
+    rows = check.run(["no-done", "status-400"])
+    assert (await anext(rows)).name == "no-done"
+    pipe.close()
+    with pytest.raises(GatewayMissingError, match="any more"):
+        await anext(rows)
+
+
 async def test_the_command_checks_an_octoroute_of_its_own() -> None:
     names = "reset-mid-stream,refuse,status-500,no-done"
     process = await _command("check", "--only", names, "--patience", "10")
