@@ -155,7 +155,6 @@ class Connection(asyncio.Protocol):
             if self._looks is not None:
                 self._looks.cancel()
             self.request = self._task = None
-            request.finished_at = self._loop.time()
             self._owner.finished(request)
             if not keeps or request.left_at is not None:
                 self._transport.close()

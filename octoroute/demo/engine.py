@@ -26,7 +26,6 @@ class Engine:
     answer_tokens: int = answers.ANSWER_TOKENS
     processing: int = 0
     deferred: int = 0
-    completed: int = 0
     changed: Callable[[], None] = lambda: None
     last_result_at: float = 0.0
     _free: asyncio.Semaphore = field(init=False)
@@ -88,11 +87,9 @@ class Engine:
                 if position < len(choices[index].tokens):
                     self.last_result_at = loop.time()
                     yield index, position, choices[index].tokens[position]
-        self.completed += 1
 
     async def generate_all(self, choices: list[Choice]) -> None:
         """The time that a plain answer takes."""
         length = max(len(one.tokens) for one in choices)
         await asyncio.sleep(length / self.tokens_per_second)
         self.last_result_at = asyncio.get_running_loop().time()
-        self.completed += 1

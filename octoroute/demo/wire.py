@@ -59,7 +59,6 @@ class Request:
     nth: int = 1
     arrived_at: float = 0.0
     left_at: float | None = None
-    finished_at: float | None = None
     fault: str | None = None
 
     @property

@@ -72,10 +72,6 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    async def restart(self) -> None:
-        self.kill()
-        await self.start()
-
     def freeze(self) -> None:
         """From here it answers nobody, and its connections stay."""
         assert self._process is not None
