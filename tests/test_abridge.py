@@ -120,10 +120,10 @@ def test_a_parser_is_left_to_say_what_is_wrong_with_a_string(
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-@pytest.mark.parametrize("at", [0, 1, 15, 16, END - 1, END, END + 4096, 30_000, 59_999, 60_000])
-def test_nothing_wrong_is_cut_out(broken: bytes, at: int) -> None:
+def test_nothing_wrong_is_cut_out(broken: bytes) -> None:
     text = b"x" * 60_000
-    assert abridge(b'{"a":"%b%b%b"}' % (text[:at], broken, text[at:])) is None
+    for at in (0, 1, 15, 16, END - 1, END, END + 4096, 30_000, 59_999, 60_000):
+        assert abridge(b'{"a":"%b%b%b"}' % (text[:at], broken, text[at:])) is None, at
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def table_with_slot() -> tuple[LimitTable, int]:
 
 
 steps = st.tuples(
-    st.one_of(st.integers(0, 3), st.integers(50, 70), st.integers(0, 2000)),  # seconds that pass
+    st.one_of(st.integers(0, 3), st.integers(50, 70), st.integers(0, 400)),  # seconds that pass
     st.integers(0, 12),  # tokens reserved
     st.one_of(st.integers(0, 12), st.integers(0, 200)),  # tokens used
     st.integers(0, 30),  # seconds until that is known

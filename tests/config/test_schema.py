@@ -104,12 +104,12 @@ def test_both_ends_of_a_range_are_allowed_and_what_is_outside_is_refused(
 
 
 @pytest.mark.parametrize(("path", "allowed"), [(row[0], row[3]) for row in RANGES])
-@pytest.mark.parametrize("value", [True, "5", math.nan, math.inf, -math.inf, [5], {"a": 5}], ids=repr)
-def test_only_a_finite_number_is_a_number(path: str, allowed: str, value: Any) -> None:
-    message = problem(*_with_key(path), (path, value))
-    assert message.startswith(_written(path))
-    assert f"it must be {allowed}" in message
-    assert ("(write it without quotes)" in message) == (value == "5")
+def test_only_a_finite_number_is_a_number(path: str, allowed: str) -> None:
+    for value in (True, "5", math.nan, math.inf, -math.inf, [5], {"a": 5}):
+        message = problem(*_with_key(path), (path, value))
+        assert message.startswith(_written(path))
+        assert f"it must be {allowed}" in message
+        assert ("(write it without quotes)" in message) == (value == "5")
 
 
 @pytest.mark.parametrize("path", [row[0] for row in RANGES if "whole" in row[3]])

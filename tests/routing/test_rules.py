@@ -1,5 +1,7 @@
 """The rule table against the plain statement of its five conditions."""
 
+from itertools import product
+
 import pytest
 
 from octoroute.exchange import IMPORTANCES, TASK_TYPES, Facts
@@ -23,13 +25,10 @@ def expected(task_type: str, importance: str, tokens: int) -> str | None:
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
-@pytest.mark.parametrize("importance", IMPORTANCES)
-@pytest.mark.parametrize("tokens", BOUNDARIES)
-def test_every_combination_goes_where_the_conditions_say(
-    task_type: str, importance: str, tokens: int
-) -> None:
-    matched = match(Facts(tokens, importance, task_type))
-    assert (matched and matched[0]) == expected(task_type, importance, tokens)
+def test_every_combination_goes_where_the_conditions_say(task_type: str) -> None:
+    for importance, tokens in product(IMPORTANCES, BOUNDARIES):
+        matched = match(Facts(tokens, importance, task_type))
+        assert (matched and matched[0]) == expected(task_type, importance, tokens), (importance, tokens)
 
 
 @pytest.mark.parametrize(
