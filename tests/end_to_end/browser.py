@@ -5,6 +5,7 @@ waited for, and never by time alone.
 """
 
 import asyncio
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ FLAGS: Final = (
 )
 LISTENS: Final = re.compile(rb"DevTools listening on (ws://\S+)")
 LOOK_SECONDS: Final = 0.05
+START_SECONDS: Final = 60.0
 LARGEST: Final = 64 << 20
 
 
@@ -125,12 +127,15 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        # A sanitizer that the cores need, it can't stand.
+        env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
     )
     beside: list[asyncio.Task[Any]] = []
     try:
         assert process.stderr is not None
-        while (found := LISTENS.search(line := await process.stderr.readline())) is None:
-            assert line, "chromium ended before it listened"
+        async with asyncio.timeout(START_SECONDS):
+            while (found := LISTENS.search(line := await process.stderr.readline())) is None:
+                assert line, "chromium ended before it listened"
         # It writes on, and must not wait for a reader.
         beside.append(asyncio.create_task(process.stderr.read()))
         async with (
