@@ -81,11 +81,13 @@ class Rescue:
     pulse: Pulse | None = None  # from then on
     broke: bool = False
     stalled: bool = False  # by silence only, so that it may be alive
+    stalls: int = 0
     whole: bool = True  # what the client got ends with a whole event
 
     @property
     def stall_ns(self) -> int:
-        return self.terms.stall_ns
+        """Twice as long after each stall: where all servers are slow, going to and fro makes them slower."""
+        return self.terms.stall_ns << self.stalls
 
     def absorb(self, connection: Connection) -> Transcript:
         """Takes over what was delivered so far."""
@@ -112,8 +114,12 @@ class Rescue:
         """The stream broke: what was delivered is known for good."""
         self.broke = True
         self.broken = connection
-        self.stalled = connection.reason == STALLED
+        self._note_stall(connection.reason)
         self.whole = connection.clean and self.absorb(connection).between_events
+
+    def _note_stall(self, reason: str) -> None:
+        self.stalled = reason == STALLED
+        self.stalls += self.stalled
 
     def watch_over(self, connection: Connection, endpoint: Endpoint) -> None:
         """`connection` is about to ask `endpoint`."""
@@ -205,7 +211,7 @@ class Rescue:
                 record_success(endpoint, time.monotonic())
                 return True
             if went_on:
-                self.stalled = why == STALLED
+                self._note_stall(why)
                 self.outcome.error = why
                 return False
             self.endpoint = broken

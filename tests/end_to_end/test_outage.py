@@ -12,8 +12,9 @@ from octoroute.demo.answers import prompt_of_messages
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.processes import until, workers
-from tests.end_to_end.wire_client import converse
+from tests.end_to_end.wire_client import ask, chat, converse
 
+CHAT = "/v1/chat/completions"
 TEXT = prompt_of_messages([{"role": "user", "content": "hello"}])
 SAID = b'{"choices":[{"message":{"content":"yes"}}]}'
 FIRST = {"failures": 1}  # makes unhealthy; only a probe finds out that it is well again
@@ -58,6 +59,17 @@ async def test_a_stalled_stream_goes_on_where_it_was_if_nobody_relieves_it(
     reply = await converse((await gateway(config)).port, stream=True)
     assert (reply.text, reply.events[-1], reply.ended) == (slow.text(TEXT), "[DONE]", True)
     assert slow.completions[-1].json["continue_final_message"]
+
+
+async def test_a_stream_does_not_go_to_and_fro_between_servers_that_are_slow(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    servers = [await serve("vllm", "same", tokens_per_second=4) for _ in range(2)]
+    port = (await gateway(fleet_config(servers, recovery={"stall_seconds": 0.1}))).port
+    reply = await ask(port, CHAT, chat("hello", stream=True, max_tokens=14))
+    assert (reply.events[-1], reply.ended) == ("[DONE]", True)
+    assert servers[0].text(TEXT).startswith(reply.text)
+    assert sum(len(server.completions) for server in servers) < 6
 
 
 async def test_servers_that_stay_away_are_told_honestly_and_found_again(
