@@ -56,7 +56,10 @@ def upgrade(
 
 
 def reap(upgrades: Upgrades) -> None:
-    pid, status = os.wait()
+    # Not any child: other tests in this process may have some too.
+    successor = upgrades._successor
+    assert successor is not None
+    pid, status = os.waitpid(successor.pid, 0)
     upgrades.ended(pid, os.waitstatus_to_exitcode(status))
 
 
