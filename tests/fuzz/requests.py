@@ -55,14 +55,18 @@ def abridged(data: bytes) -> None:
 
 
 def prompt(data: bytes) -> None:
-    """Any bytes are survived; the opening is one of the beginnings, and there are not too many of those."""
+    """Any bytes are survived; of a body that a parser accepts, the opening is one of the beginnings, and
+    there are not too many of those.
+    """
     if not data:
         return
     for body in (data[1:], b'{"messages": [' + data[1:], b'{"prompt": "' + data[1:] * 20 + b'"}'):
         hashes = prompt_hashes(body, data[0] % 8)
         words = struct.unpack(f"{len(hashes) // 8}Q", hashes)
-        assert not words or words[0] in words[1:]
         assert len(words) <= MOST_HASHES
+        with suppress(ValueError):
+            orjson.loads(body)
+            assert not words or words[0] in words[1:]
 
 
 def line(data: bytes) -> None:
