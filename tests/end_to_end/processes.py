@@ -147,8 +147,8 @@ class Stream:
         return cls(client, head, await client.data_of(len(Held.FIRST)))
 
     async def rest(self) -> bytes:
-        """Everything of it. Raises where it does not end as HTTP says."""
+        """Everything of it, but for comments while it was held. Raises where it does not end as HTTP says."""
         whole = self.begun
         while data := await self.client.data():
             whole += data
-        return whole
+        return whole.replace(b": keep-alive\n\n", b"")
