@@ -3,6 +3,7 @@ from octoroute._relay cimport Relay
 
 cdef class Connection(Relay):
     cdef public object pool
+    cdef public object dial
     cdef public object client
     cdef public object promise
     cdef public str reason

@@ -19,6 +19,7 @@ from octoroute._sse import first_data_event, names
 from octoroute.upstream.events import EventReader
 
 if TYPE_CHECKING:
+    from octoroute.upstream.dial import Dial
     from octoroute.upstream.pool import Pool
 
 # Up to here an answer that is no event stream is kept back until it is complete, so that a server that dies
@@ -102,6 +103,7 @@ class Connection(Relay):
     def __init__(self, pool: "Pool") -> None:
         super().__init__()
         self.pool = pool
+        self.dial: Dial | None = None
         self.client: ClientSide | None = None
         self.promise: Promise | None = None
         self.reason = ""
@@ -113,6 +115,12 @@ class Connection(Relay):
 
     def __repr__(self) -> str:
         return f"<Connection to {self.pool.label} {'closed' if self.closed else 'open'} {self.reason}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        dial, self.dial = self.dial, None
+        if dial is not None:
+            dial.made(self)
 
     def ask(
         self,

@@ -5,7 +5,7 @@ from octoroute.balance.group cimport Group
 from octoroute.balance.retry_budget cimport RetryBudget
 from octoroute.exchange cimport Outcome, Plan, RequestView
 from octoroute.snapshot cimport Terms
-from octoroute.upstream.answer cimport Answer
+from octoroute.upstream.concluding cimport conclude
 from octoroute.upstream.connection cimport Connection
 from octoroute.upstream.pool cimport Pool
 from octoroute.upstream.site cimport Site
@@ -39,13 +39,18 @@ cdef class Forwarding:
     cdef public object _request
     cdef public Site _site
     cdef public long long _deadline_ns
+    cdef object _dial
     cdef object _task
     cdef bint _runs
 
     @cython.locals(connection=Connection)
     cpdef start(self)
 
+    cpdef connected(self, Connection connection)
+    cpdef unconnected(self, error)
     cpdef set_result(self, verdict)
+    cdef _follow(self, bint over)
+    cdef _fail(self, error)
     cdef bint _broken(self) except -1
 
     @cython.locals(endpoint=Endpoint, site=Site, view=RequestView)
@@ -65,6 +70,3 @@ cdef class Forwarding:
     cpdef bint _book(self, failure) except -1
 
     cdef _give_up(self)
-
-    @cython.locals(answer=Answer)
-    cpdef _conclude(self, verdict, Connection connection)

@@ -4,8 +4,8 @@ Which endpoint is tried is decided by balance/; whether an answer is worth passi
 is what follows from a verdict. Nothing of an answer has gone to the client while another endpoint is tried,
 so the client does not notice.
 
-The usual request finds an idle connection, is written at once, and its answer ends it: no task, no future.
-Whatever has to wait (a connection to be made, another attempt) makes a task of it.
+The usual request finds an idle connection or has one made, is written at once, and its answer ends it: no
+task, no future. Whatever has to wait (for a place, for another attempt) makes a task of it.
 """
 
 import asyncio
@@ -18,12 +18,13 @@ from octoroute.balance.group import Group
 from octoroute.errors import UpstreamFailed
 from octoroute.exchange import Outcome, Plan, RequestView
 from octoroute.snapshot import Terms
-from octoroute.upstream.answer import Answer
 from octoroute.upstream.booking import book_stream
 from octoroute.upstream.client import Client
-from octoroute.upstream.connection import DOUBT_NS, PING_NS, RETRYABLE, Connection, Promise, Verdict
+from octoroute.upstream.concluding import conclude
+from octoroute.upstream.connection import DOUBT_NS, PING_NS, Connection, Promise, Verdict
 from octoroute.upstream.continuing import may_continue
-from octoroute.upstream.failure import Failure, broke_off, failed, no_stream, nobody, refused, timed_out
+from octoroute.upstream.dial import Dial
+from octoroute.upstream.failure import Failure, nobody
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.hedge import Hedge, may_hedge
 from octoroute.upstream.placing import next_place
@@ -96,6 +97,7 @@ class Forwarding:
         self._connection: Connection | None = None
         self._gathering: Gathering | None = None
         self._stale = False
+        self._dial: Dial | None = None
         self._task: asyncio.Task[None] | None = None
         self._runs = False
 
@@ -113,7 +115,9 @@ class Forwarding:
             connection = self._site.pool.take()
             if connection is not None:
                 self._ask(connection, self)
-                return
+            else:
+                self._dial = self._site.pool.dial(self._deadline_ns, self)
+            return
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
@@ -127,8 +131,33 @@ class Forwarding:
                 self._runs = True
                 self._return_lease()
                 self._done(asyncio.CancelledError())
+        elif self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+            self._return_lease()
+            self._done(asyncio.CancelledError())
         elif self._connection is not None:
             self._connection.client_gone()
+
+    # The connection that `start` had made (dial.py: Caller).
+
+    def connected(self, connection: Connection) -> None:
+        """The request goes out at once."""
+        self._dial = None
+        try:
+            self._ask(connection, self)
+        except BaseException as error:
+            self._fail(error)
+
+    def unconnected(self, error: UpstreamFailed) -> None:
+        """Another attempt may follow."""
+        self._dial = None
+        try:
+            over = self._book(Failure(error, "connect", transient=True))
+        except BaseException as raised:
+            self._fail(raised)
+        else:
+            self._follow(over)
 
     # What a future would do, for the attempt that `start` sent (connection.py: Promise).
 
@@ -141,13 +170,21 @@ class Forwarding:
         try:
             over = self._ended(verdict)
         except BaseException as error:
-            self._return_lease()
-            self._done(error)
-            return
+            self._fail(error)
+        else:
+            self._follow(over)
+
+    def _follow(self, over: bool) -> None:
         if over and not self._broken():
             self._done(None)
         else:
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def _fail(self, error: BaseException) -> None:
+        if self._connection is not None:
+            self._leave(self._connection)
+        self._return_lease()
+        self._done(error)
 
     def _broken(self) -> bool:
         """Whether a stream broke that may go on elsewhere."""
@@ -169,10 +206,7 @@ class Forwarding:
             if self.rescue is not None and self.rescue.broke:
                 await self.rescue.carry_on()
         except BaseException as error:
-            if self._connection is not None:
-                self._leave(self._connection)
-            self._return_lease()
-            self._done(error)
+            self._fail(error)
         else:
             self._done(None)
 
@@ -265,7 +299,7 @@ class Forwarding:
                 return self._ask_as_it_came(connection)
             verdict = plain
         try:
-            failure = self._conclude(verdict, connection)
+            failure = conclude(verdict, connection, self._gathering, self.view, self.client, self.outcome)
         finally:
             self._leave(connection)
         if self._doubted and self.outcome.status == 200:
@@ -334,40 +368,3 @@ class Forwarding:
         self.client.send_whole(failure.answer)
         self.outcome.status = failure.answer.status
         self.outcome.result = "error"
-
-    def _conclude(self, verdict: Verdict, connection: Connection) -> Failure | None:
-        """None if the client got an answer, be it the server's own 4xx."""
-        client, outcome = self.client, self.outcome
-        if verdict is Verdict.WHOLE:
-            answer = Answer.held_by(connection) if self._gathering is None else self._gathering.answer()
-            status = answer.status
-            if status in RETRYABLE:
-                return refused(answer)
-            if client.started:
-                return no_stream(answer)
-            client.send_whole(answer)
-            if connection.first_ns:
-                came_ns = connection.first_ns if self._gathering is None else connection.last_ns
-                outcome.ttft_s = (came_ns - self.view.read_ns) * 1e-9
-            outcome.bytes_out = len(answer.body)
-            outcome.status = status
-            outcome.result = "ok" if status < 400 else "error"
-            outcome.tail = answer.body
-            return None
-        if verdict is Verdict.STREAMED:
-            client.end()
-            outcome.result = "ok" if connection.head.status < 400 else "error"
-            return None
-        if verdict is Verdict.FAILED:
-            return failed(connection.reason)
-        if verdict is Verdict.TIMEOUT:
-            return timed_out()
-        if verdict is Verdict.GONE:
-            raise asyncio.CancelledError
-        outcome.result = "broken"
-        outcome.error = connection.reason
-        if connection.rescue is not None and connection.head.event_stream:
-            connection.rescue.note_break(connection)
-        else:
-            client.break_off(broke_off(), clean=connection.clean)
-        return None

@@ -18,6 +18,7 @@ from octoroute.balance.first_tokens import FirstTokens
 from octoroute.balance.hedge_budget import HedgeBudget
 from octoroute.errors import GatewayError
 from octoroute.exchange import RequestView
+from octoroute.upstream.concluding import conclude
 from octoroute.upstream.connection import PING_NS, RETRYABLE, ClientSide, Connection, Promise, Verdict
 from octoroute.upstream.failure import failed
 
@@ -215,7 +216,7 @@ class Hedge:
         if not vain or (first.unanswered and first.was_reused):
             promise.set_result(verdict)
             return
-        failure = forwarding._conclude(verdict, first)
+        failure = conclude(verdict, first, None, forwarding.view, forwarding.client, forwarding.outcome)
         assert failure is not None
         outcome = forwarding.outcome
         outcome.hedge = "took_over"

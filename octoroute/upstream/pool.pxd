@@ -28,6 +28,8 @@ cdef class Pool:
     @cython.locals(now=double, idle=list)
     cpdef take(self)
 
+    cpdef dial(self, long long deadline_ns, caller)
+
     @cython.locals(now=double)
     cpdef give(self, connection)
 

@@ -13,8 +13,9 @@ from functools import cache
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from octoroute.errors import UpstreamFailed, UpstreamTimeout
+from octoroute.errors import UpstreamFailed
 from octoroute.upstream.connection import Connection
+from octoroute.upstream.dial import Caller, Dial
 from octoroute.upstream.outbox import Outbox
 
 IDLE_SECONDS = 4.0
@@ -23,8 +24,6 @@ MAX_IDLE = 256
 PROBATION_SECONDS = 0.1
 # What was learnt about closing after streams is doubted after this long: the server may have been replaced.
 RELEARN_SECONDS = 300.0
-# What a client is told: a port that refuses may open again in a moment.
-RETRY_AFTER_S = 1
 # Between two looks at a server that is silent.
 DOUBT_SECONDS = 1.0
 
@@ -89,35 +88,25 @@ class Pool:
             connection.close()
         return None
 
-    async def connect(self, deadline_ns: int) -> Connection:
-        """A new connection, by a time of the monotonic clock. Raises UpstreamTimeout or UpstreamFailed;
-        `detail` has the address, for the log only.
-        """
-        loop = asyncio.get_running_loop()
+    def dial(self, deadline_ns: int, caller: Caller) -> Dial:
+        """Begins a new connection, to be there by a time of the monotonic clock."""
         self.opened += 1
-        within_s = min(self.connect_s, (deadline_ns - time.monotonic_ns()) * 1e-9)
+        dial = Dial(self, caller)
+        dial.begin(min(self.connect_s, (deadline_ns - time.monotonic_ns()) * 1e-9))
+        return dial
+
+    async def connect(self, deadline_ns: int) -> Connection:
+        """The same, waited for. Raises UpstreamTimeout or UpstreamFailed."""
+        future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        dial = self.dial(deadline_ns, _Waiter(future))
         try:
-            async with asyncio.timeout(within_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self),
-                    self.host,
-                    self.port,
-                    ssl=self.tls,
-                    server_hostname=self.server_name,
-                )
-        except TimeoutError:
-            raise UpstreamTimeout(
-                "the server could not be reached in time",
-                retry_after_s=RETRY_AFTER_S,
-                detail=f"connect {self.label}: timeout",
-            ) from None
-        except (OSError, ssl.SSLError) as error:
-            raise UpstreamFailed(
-                "the server could not be reached",
-                retry_after_s=RETRY_AFTER_S,
-                detail=f"connect {self.label}: {error}",
-            ) from None
-        return connection
+            return await future
+        except asyncio.CancelledError:
+            dial.cancel()
+            if not future.cancelled() and future.exception() is None:
+                # It was made in the turn in which it was given up.
+                future.result().close()
+            raise
 
     def doubt(self, connection: Connection) -> None:
         """The server of `connection` has been silent for long: a server that refuses new connections was told
@@ -208,6 +197,23 @@ class Pool:
         while self.probation and now - self.probation[0].idle_since >= PROBATION_SECONDS:
             self.after_stream = "keeps"
             self._keep(self.probation.popleft())
+
+
+class _Waiter:
+    """Who waits for a connection."""
+
+    def __init__(self, future: asyncio.Future[Connection]) -> None:
+        self._future = future
+
+    def connected(self, connection: Connection) -> None:
+        if self._future.done():
+            connection.close()
+        else:
+            self._future.set_result(connection)
+
+    def unconnected(self, error: UpstreamFailed) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
 
 
 @cache

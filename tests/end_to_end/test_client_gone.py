@@ -12,6 +12,8 @@ import pytest_asyncio
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.processes import until
+from tests.end_to_end.test_observability import scrape_until
 from tests.end_to_end.wire_client import WireClient, chat, converse
 
 PATH = "/v1/chat/completions"
@@ -125,6 +127,30 @@ async def test_a_client_that_leaves_gives_its_place_back(
         for _ in range(2):  # plain answers, whose connections are used again
             assert (await converse(gate.port)).status == 200
     assert len(second.completions) == 2
+
+
+async def test_a_client_that_leaves_while_the_server_is_connected_to_gives_its_place_back(
+    gateway: StartGateway, serve: StartServer
+) -> None:
+    spare = await serve("vllm")
+    with socket.socket() as full, socket.socket() as only:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # Nobody else gets a connection while this one is in the backlog.
+        only.connect(full.getsockname())
+        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        one = await gateway(
+            fleet_config(
+                [endpoint(spare, base_url=base_url)],
+                health={"interval_seconds": 3600.0},
+                timeouts={"connect_seconds": 300.0},
+            )
+        )
+        async with WireClient(one.port) as client:
+            client.post(PATH, chat())
+            await scrape_until(one.port, lambda counts: counts["octoroute_in_flight{tier=fast}"] == 1)
+        await scrape_until(one.port, lambda counts: counts["octoroute_in_flight{tier=fast}"] == 0)
+        await until(lambda: "result=client_gone" in one.log)
 
 
 async def test_a_reader_that_stops_reading_stops_the_server(
