@@ -187,12 +187,13 @@ class Api(web.Server):
                 yield wire
 
     def sweep(self) -> None:
-        """Refuses connections whose request does not get complete in time. To be called about once a
-        second.
+        """Refuses connections whose request does not get complete in time, and has aiohttp look after new
+        ones. To be called about once a second.
         """
         limit = self.gateway.snapshot.config.server.request_timeout_seconds
         now = self._loop.time()
         for wire in self._wires():
+            wire.begin()
             express = wire.express
             if express is not None and express.since and now - express.since > limit:
                 express.refuse_late(limit)

@@ -11,7 +11,7 @@ returned response is asked for `prepare`, `write_eof` and `keep_alive` only.
 import asyncio
 import select
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -74,6 +74,7 @@ class ClientWire(web.RequestHandler):
     """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
 
     __slots__ = (
+        "_begun",
         "_gone",
         "_sender",
         "busy",
@@ -90,6 +91,7 @@ class ClientWire(web.RequestHandler):
     def __init__(self, *args: Any, enter: Entry, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.enter = enter
+        self._begun = False
         self.express: Road | None = None
         self.feed: Connection | None = None
         # From a request's head to the end of its handler.
@@ -105,6 +107,21 @@ class ClientWire(web.RequestHandler):
         self._gone: asyncio.Future[None] | None = None
         self._sender: Sender | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # aiohttp's part (a task, a timer, options of the socket) is a third of what a client waits for its
+        # first token, and an ordinary request needs none of it.
+        assert self._manager is not None
+        self.transport = made = cast("asyncio.Transport", transport)
+        self._manager.connection_made(self, made)
+
+    def begin(self) -> None:
+        """Begins aiohttp's part of the connection, if that has not begun. It reads what is not ordinary, and
+        closes the connection when that is idle for too long.
+        """
+        if not self._begun and self.transport is not None:
+            self._begun = True
+            super().connection_made(self.transport)
+
     def data_received(self, data: bytes) -> None:
         express = self.express
         if express is not None:
@@ -112,8 +129,8 @@ class ClientWire(web.RequestHandler):
             return
         if self._gone is not None:
             return
-        # aiohttp waits for a request, or has not begun to: the first may come with the connection.
-        waits = self._waiter is not None or not self._request_count
+        # aiohttp waits for a request, or has not begun to.
+        waits = self._waiter is not None or not self._begun or not self._request_count
         if waits and not (self._messages or self.busy or self.head_since or self._close):
             head = read_head(data)
             if head is not None:
@@ -124,6 +141,7 @@ class ClientWire(web.RequestHandler):
                     self._request_count += 1
                     express.feed(data, at)
                     return
+        self.begin()
         parsed = self._request_count
         super().data_received(data)
         if self._request_count != parsed:
