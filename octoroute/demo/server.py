@@ -65,6 +65,7 @@ class SimulatedServer:
         self._open: dict[int, Connection] = {}
         self._total = 0
         self._listener: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None  # while the port refuses
         self._opening: asyncio.Task[None] | None = None
         self._running: set[int] = set()
         self._news = asyncio.Event()
@@ -111,9 +112,8 @@ class SimulatedServer:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Begins to listen. Returns the port. Raises OSError where it is taken."""
         self.host, self.port = host, port
-        if self._fault == "refuse":  # a port of its own that nobody listens on
-            with _bound(host, port) as reserved:
-                self.port = reserved.getsockname()[1]
+        if self._fault == "refuse":
+            self._reserve()
             return self.port
         await self._listen()
         return self.port
@@ -125,6 +125,7 @@ class SimulatedServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        self._give_up_reserved()
         await asyncio.gather(*(connection.stop() for connection in list(self._open.values())))
         while self._open:
             await self._next_news()
@@ -142,12 +143,15 @@ class SimulatedServer:
         if refuses and self._listener is not None:
             self._listener.close()
             self._listener = None
+            self._reserve()
             for connection in list(self._open.values()):
                 if connection.request is None:
                     connection.close()
         elif was_refusing and not refuses and self.port:
             # Bound and listening at once; only accepting needs the loop.
-            self._opening = asyncio.get_running_loop().create_task(self._listen(_bound(self.host, self.port)))
+            listening = _bound(self.host, self.port)
+            self._give_up_reserved()
+            self._opening = asyncio.get_running_loop().create_task(self._listen(listening))
 
     def script(self, script: Script | None) -> None:
         """Answers every POST with exactly these steps; None goes back to ordinary answers."""
@@ -175,6 +179,16 @@ class SimulatedServer:
         except TimeoutError:
             seen = [(request.method, request.target, request.fault) for request in self.requests][-5:]
             raise TimeoutError(f"not within {timeout} s: {self!r}, {self.connections}, last {seen}") from None
+
+    def _reserve(self) -> None:
+        """Nobody listens on the port, but it stays this server's: another one could get it, and answer."""
+        self._reserved = _bound(self.host, self.port, listens=False)
+        self.port = self._reserved.getsockname()[1]
+
+    def _give_up_reserved(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
     async def _listen(self, sock: socket.socket | None = None) -> None:
         sock = sock or _bound(self.host, self.port)
@@ -299,7 +313,7 @@ class _Exchange:
                 await close()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, listens: bool = True) -> socket.socket:
     """A listening socket: who connects before the loop accepts waits and isn't refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol said: asyncio sets TCP_NODELAY only on connections whose socket names it.
@@ -307,7 +321,8 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(1024)
+        if listens:
+            sock.listen(1024)
     except OSError:
         sock.close()
         raise
