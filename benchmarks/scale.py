@@ -1,4 +1,4 @@
-"""How far one worker goes: many endpoints, many idle clients, many slow streams: `make bench-scale`.
+"""How far a worker goes: many endpoints, small requests, many idle clients, slow streams: `make bench-scale`.
 
     python -m benchmarks.scale [--endpoints 1000] [--clients 10000] [--streams 5000] [--out FILE]
 
@@ -30,12 +30,13 @@ START_S: Final = 60.0
 HOLD_S: Final = 20
 SETTLE_S: Final = 2.0
 CHUNKS: Final = 20
+CLOSED_S: Final = 5.0
 RAMP_MS: Final = 10_000
 
 
-def config(port: int, upstream: int, endpoints: int, weight: float = 1.0) -> str:
+def config(port: int, upstream: int, endpoints: int, weight: float = 1.0, workers: int = 1) -> str:
     """Text of a config with so many endpoints in tier fast, all of them one server."""
-    text = f'[server]\nhost = "127.0.0.1"\nport = {port}\n[routing]\nstrategy = "rule"\n'
+    text = f'[server]\nhost = "127.0.0.1"\nport = {port}\nworkers = {workers}\n[routing]\nstrategy = "rule"\n'
     names = [("fast", f"m-{number}") for number in range(endpoints)]
     for tier, name in [*names, ("balanced", "m-balanced"), ("deep", "m-deep")]:
         text += (
@@ -55,11 +56,13 @@ def asked(port: int, method: str, path: str) -> int:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: int, endpoints: int) -> Iterator[tuple[Program, int, float]]:
+def gateway(
+    folder: Path, upstream: int, endpoints: int, workers: int = 1
+) -> Iterator[tuple[Program, int, float]]:
     """A gateway that serves: its process, its port, the seconds that this took."""
     folder.mkdir()
     port = free_port()
-    (folder / "config.toml").write_text(config(port, upstream, endpoints))
+    (folder / "config.toml").write_text(config(port, upstream, endpoints, workers=workers))
     began = time.monotonic()
     command = [sys.executable, "-m", "octoroute", "--config", str(folder / "config.toml")]
     program = Program(command, folder / "log")
@@ -121,6 +124,23 @@ def under_load(
         }
 
 
+def many_requests(folder: Path, upstream: int, workers: int) -> dict[str, Any]:
+    """Small requests as fast as they are answered, the load generator and the model server on the same cores.
+    Their share is taken out in `per_second_alone`: what the workers would do with a core each to themselves.
+    """
+    with gateway(folder, upstream, 1, workers) as (program, port, _):
+        time.sleep(SETTLE_S)
+        cpu = program.cpu_s()
+        seen = result(start_load(port, model="fast", connections=64, seconds=CLOSED_S))
+        cpu_s = program.cpu_s() - cpu
+        return {
+            "failed": seen["failed"],
+            "per_second": round(seen["done"] / seen["seconds"]),
+            "gateway_cores": round(cpu_s / seen["seconds"], 2),
+            "per_second_alone": round(workers * seen["done"] / cpu_s),
+        }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="how far one worker goes")
     parser.add_argument("--endpoints", type=int, default=1000)
@@ -138,6 +158,9 @@ def main() -> int:
         folder = Path(temporary)
         for count in (3, arguments.endpoints):
             found[f"{count} endpoints"] = many_endpoints(folder / f"endpoints-{count}", upstream, count)
+        for workers in (1, 2):
+            name = f"small requests, {workers} worker{'s' * (workers > 1)}"
+            found[name] = many_requests(folder / f"workers-{workers}", upstream, workers)
         found[f"{arguments.clients} idle clients"] = under_load(
             folder / "clients",
             upstream,
