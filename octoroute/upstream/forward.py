@@ -147,6 +147,8 @@ class Forwarding:
         try:
             self._ask(connection, self)
         except BaseException as error:
+            if self._connection is None:
+                connection.close()
             self._fail(error)
 
     def unconnected(self, error: UpstreamFailed) -> None:
