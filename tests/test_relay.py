@@ -43,6 +43,7 @@ class Answer(Relay):
         self.ended = False
         self.failures: list[str] = []
         self.calls: list[str] = []
+        self.taken: list[bytes | tuple[bytes, bytes, int]] = []  # of what was delivered, where that was much
         self.withholds = False
         self.wire = Wire()
         self.connection_made(self.wire)  # type: ignore[arg-type]
@@ -77,7 +78,9 @@ class Answer(Relay):
 
     def on_delivered(self) -> None:
         assert self.delivered is not None
-        assert self.delivered.take()
+        taken = self.delivered.take()
+        assert taken
+        self.taken += taken
         self.calls.append("delivered")
 
     def on_error_word(self, data: bytes) -> bool:

@@ -9,7 +9,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,18 @@ def toml_value(value: Any) -> str:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def full_port() -> Iterator[tuple[socket.socket, socket.socket, str]]:
+    """A port where connecting hangs, as at a server that is too busy to accept: its backlog has room for one,
+    which the second socket takes until it is closed. And its base URL.
+    """
+    with socket.socket() as full, socket.socket() as only:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        only.connect(full.getsockname())
+        yield full, only, f"http://127.0.0.1:{full.getsockname()[1]}/v1"
 
 
 class Gateway:

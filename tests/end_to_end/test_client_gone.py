@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.fleet import endpoint, fleet_config, full_port
 from tests.end_to_end.processes import until
 from tests.end_to_end.test_observability import scrape_until
 from tests.end_to_end.wire_client import WireClient, chat, converse
@@ -133,12 +133,7 @@ async def test_a_client_that_leaves_while_the_server_is_connected_to_gives_its_p
     gateway: StartGateway, serve: StartServer
 ) -> None:
     spare = await serve("vllm")
-    with socket.socket() as full, socket.socket() as only:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        # Nobody else gets a connection while this one is in the backlog.
-        only.connect(full.getsockname())
-        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+    with full_port() as (_, _, base_url):
         one = await gateway(
             fleet_config(
                 [endpoint(spare, base_url=base_url)],

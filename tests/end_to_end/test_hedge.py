@@ -1,7 +1,6 @@
 """A stream whose first event is late is asked of a second server too; the first event of both goes on."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from octoroute.demo import RESET, Request, SimulatedServer, Step
 from octoroute.demo.wire import DONE, LAST_CHUNK, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
+from tests.end_to_end.fleet import Gateway, endpoint, fleet_config, full_port
 from tests.end_to_end.processes import HEAD, PATH
 from tests.end_to_end.test_observability import Counts, scrape_until
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
@@ -147,12 +146,7 @@ async def test_a_second_that_is_connected_after_the_first_has_begun_is_not_asked
         met.put_nowait(await reader.read(1))
         writer.close()
 
-    with socket.socket() as full, socket.socket() as only:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        # Nobody else gets a connection until this one is taken out of the backlog.
-        only.connect(full.getsockname())
-        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+    with full_port() as (full, only, base_url):
         members = [endpoint(first, priority=2), endpoint(first, name="second", base_url=base_url)]
         one = await gateway(
             fleet_config(members, recovery=NOW, health=HOUR, timeouts={"connect_seconds": 10.0})

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import signal
-import socket
 
 import pytest
 
 from octoroute.demo import SimulatedServer
 from octoroute.demo.answers import prompt_of_messages
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.fleet import endpoint, fleet_config, full_port
 from tests.end_to_end.processes import until, workers
 from tests.end_to_end.wire_client import ask, chat, converse
 
@@ -118,11 +117,7 @@ async def test_a_server_that_takes_no_connections_is_passed_over(
     serve: StartServer, gateway: StartGateway
 ) -> None:
     other = await serve("vllm")
-    with socket.socket() as full, socket.socket() as waiting:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        waiting.connect(full.getsockname())
-        base_url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+    with full_port() as (_, _, base_url):
         config = fleet_config(
             [endpoint(other, base_url=base_url, priority=2), other], timeouts={"connect_seconds": 0.1}
         )
