@@ -114,6 +114,13 @@ class RouterFailed(GatewayError):
     code = "routing_failed"
 
 
+class Ending(GatewayError):
+    """The process that was asked ends, and does not begin what it was asked for (503)."""
+
+    status = 503
+    code = "gateway_ends"
+
+
 class Internal(GatewayError):
     """A fault of the gateway itself (500)."""
 

@@ -44,6 +44,9 @@ Kind = Literal[
     "watched",
 ]
 
+# What comes of a reload or an upgrade where the process ends meanwhile, or has been replaced.
+ENDS: Final[dict[str, Any]] = {"ends": True}
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

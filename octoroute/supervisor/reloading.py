@@ -20,7 +20,7 @@ from octoroute.discovery.search import require_extras
 from octoroute.errors import ConfigError
 from octoroute.gateway import try_out
 from octoroute.supervisor import systemd
-from octoroute.supervisor.channel import Channel
+from octoroute.supervisor.channel import ENDS, Channel
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,12 @@ class Reloads:
         self._wanted = True
         if worker is not None:
             self._asked.append((worker, number))
+
+    def turn_away(self) -> None:
+        """No reload is begun any more: who asked for one is told so."""
+        asked, self._asked, self._wanted = self._asked, [], False
+        for worker, number in asked:
+            worker.channel.send("reloaded", ask=number, outcome=ENDS)
 
     def note_found(self, found: Found) -> None:
         """Other servers were found at the sources: they are to be used."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from octoroute import __version__
+from octoroute.supervisor.channel import ENDS
 from octoroute.supervisor.handover import Successor, Word, own_command
 from octoroute.supervisor.reloading import Worker
 
@@ -45,6 +46,12 @@ class Upgrades:
         self._wanted = True
         if worker is not None:
             self._asked.append((worker, number))
+
+    def turn_away(self) -> None:
+        """No upgrade is begun any more: who asked for one is told so."""
+        if self._successor is None:
+            self._wanted = False
+            self._tell(ENDS)
 
     def begin(self, sockets: Iterable[socket.socket]) -> None:
         """Starts the new process if one is wanted and none is being started."""

@@ -18,13 +18,13 @@ import uvloop
 
 from octoroute import logs
 from octoroute.config import Config
-from octoroute.errors import Internal
+from octoroute.errors import Ending, Internal
 from octoroute.gateway import Gateway
 from octoroute.observe.recent import Wanted
 from octoroute.server.app import Api
 from octoroute.server.reading import seed_ids
 from octoroute.shared_memory import Shared
-from octoroute.supervisor.channel import Channel, Kind, Message
+from octoroute.supervisor.channel import ENDS, Channel, Kind, Message
 from octoroute.supervisor.sockets import BACKLOG
 
 log = logging.getLogger(__name__)
@@ -175,11 +175,14 @@ class Worker:
             if not self.channel.send(kind, ask=ask, **fields):
                 raise Internal("the supervisor does not answer")
             async with asyncio.timeout(seconds):
-                return await answer
+                outcome = await answer
         except TimeoutError:
             raise Internal(f"{what} took too long; the log says what came of it") from None
         finally:
             del self.asking[ask]
+        if outcome == ENDS:
+            raise Ending("this process ends, or another one serves in its place: ask again", retry_after_s=1)
+        return outcome
 
     def _obey(self, message: Message) -> None:
         if message.kind == "apply" and message.config is not None:

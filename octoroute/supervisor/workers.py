@@ -203,6 +203,8 @@ class Supervisor:
         if signal.SIGCHLD in pending:
             self._reap()
         if self.code is not None:
+            self.reloads.turn_away()
+            self.upgrades.turn_away()
             return
         if signal.SIGHUP in pending:
             self.reloads.ask()

@@ -105,6 +105,22 @@ async def test_upgrades_break_no_stream_and_refuse_nobody(
     print(f"{sum(asked[4:])} shorter streams; {sum(asked[:4])} plain requests")
 
 
+async def test_a_process_that_was_replaced_says_so_to_who_asks_it_for_a_reload_or_an_upgrade(
+    serve: StartServer, start: Start
+) -> None:
+    one = await start(fleet_config([await serve("vllm")], server=TWO))
+    async with WireClient(one.gateway.port) as first, WireClient(one.gateway.port) as second:
+        for client in (first, second):
+            client.get("/health")
+            assert (await client.reply()).status == 200
+        await one.upgrade()
+        for client, path in ((first, "/admin/reload"), (second, "/admin/upgrade")):
+            client.post(path, {})
+            reply = await client.reply()
+            assert (reply.status, reply.json["error"]["code"]) == (503, "gateway_ends")
+            assert reply.headers["retry-after"] == "1"
+
+
 async def test_connections_that_wait_to_be_accepted_are_served_by_the_new_process(
     serve: StartServer, start: Start
 ) -> None:
