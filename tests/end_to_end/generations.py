@@ -13,6 +13,9 @@ from octoroute.demo import Request, Step
 from tests.end_to_end.fleet import Gateway
 from tests.end_to_end.processes import HEAD, PATH, children, ended, until
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
+from tests.sanitized import PATIENCE
+
+END_S = 30.0 * PATIENCE
 
 
 class Generations:
@@ -29,6 +32,10 @@ class Generations:
     async def upgrade(self) -> Reply:
         """The answer to POST /admin/upgrade."""
         reply = await ask(self.gateway.port, "/admin/upgrade")
+        while reply.status == 503:
+            # The process that was replaced just before took the connection.
+            assert reply.json["error"]["code"] == "gateway_ends"
+            reply = await ask(self.gateway.port, "/admin/upgrade")
         if reply.status == 200:
             assert reply.json["before"] == {"pid": self.pid, "version": __version__}
             self.pids.append(reply.json["now"]["pid"])
@@ -57,7 +64,9 @@ async def generations(gateway: Gateway, config: str) -> AsyncIterator[Generation
     one = Generations(gateway)
     try:
         yield one
-        await one.end()
+        # A test that failed leaves streams behind, for which a process would wait.
+        async with asyncio.timeout(END_S):
+            await one.end()
     finally:
         # Those that have ended leave no worker; those of a test that failed may.
         for pid in one.pids[1:]:
