@@ -17,6 +17,7 @@ from typing import Any
 
 from octoroute.demo import SimulatedServer
 from tests.end_to_end.nursery import Child, Nursery
+from tests.end_to_end.ports import free_port
 from tests.sanitized import PATIENCE
 
 START_SECONDS = 15.0 * PATIENCE
@@ -79,11 +80,6 @@ def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

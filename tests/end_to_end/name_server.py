@@ -9,6 +9,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from tests.end_to_end.ports import free_port
+
 MAX_UDP_BYTES = 512
 Fault = Literal["silent", "servfail"]
 
@@ -30,8 +32,8 @@ class NameServer:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", 0)
-        self.port = self._tcp.sockets[0].getsockname()[1]
+        self.port = free_port()
+        self._tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
         loop = asyncio.get_running_loop()
         self._udp, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self), local_addr=("127.0.0.1", self.port)

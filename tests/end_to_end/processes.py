@@ -12,7 +12,7 @@ import orjson
 
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.fleet import Gateway
-from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
+from tests.end_to_end.wire_client import Reply, WireClient, ask, chat, fetch
 
 PATH = "/v1/chat/completions"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -95,6 +95,15 @@ async def reload(gateway: Gateway, config: str) -> Reply:
     """The answer to POST /admin/reload with another config text in the file."""
     rewrite(gateway, config)
     return await ask(gateway.port, "/admin/reload")
+
+
+async def probed(gateway: Gateway, *names: str) -> None:
+    """Returns when these endpoints' first probe has been booked: a success that comes later would heal."""
+    while True:
+        told = (await fetch(gateway.port, "/admin/status")).json["endpoints"]
+        if all(one["last_check_seconds_ago"] is not None for one in told if one["name"] in names):
+            return
+        await asyncio.sleep(0.01)
 
 
 class Held:

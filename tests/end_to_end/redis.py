@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.fleet import free_port
+from tests.end_to_end.ports import free_port
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 START_SECONDS = 10.0

@@ -6,7 +6,8 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 
-from tests.end_to_end.fleet import ROOT, free_port
+from tests.end_to_end.fleet import ROOT
+from tests.end_to_end.ports import free_port
 
 
 async def _demo(*arguments: str) -> Process:

@@ -10,7 +10,8 @@ import tomli
 from octoroute.doctor import run
 from octoroute.errors import ConfigError
 from tests.end_to_end.conftest import StartServer
-from tests.end_to_end.fleet import ROOT, endpoint, fleet_config, free_port
+from tests.end_to_end.fleet import ROOT, endpoint, fleet_config
+from tests.end_to_end.ports import free_port
 
 
 async def doctor(*urls: str, config: Path = Path(), tier: str = "fast", api_key: str = "") -> tuple[int, str]:

@@ -18,7 +18,8 @@ from octoroute.demo.judging import Verdict
 from octoroute.demo.report import bad, markdown, total
 from octoroute.demo.serving import FaultRoute
 from tests.end_to_end.conftest import StartServer
-from tests.end_to_end.fleet import ROOT, free_port
+from tests.end_to_end.fleet import ROOT
+from tests.end_to_end.ports import free_port
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat, converse
 
 ONE_STREAM, BOTH_PLAIN = Case(Place.ONE, True), Case(Place.BOTH, False)

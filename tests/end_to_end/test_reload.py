@@ -12,7 +12,8 @@ import pytest
 
 from octoroute.demo import SimulatedServer
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config, free_port
+from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config
+from tests.end_to_end.ports import free_port
 from tests.end_to_end.processes import (
     PATH,
     Held,

@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from octoroute import __version__
 from tests.end_to_end.conftest import StartServer
-from tests.end_to_end.fleet import fleet_config, free_port
+from tests.end_to_end.fleet import STOP_SECONDS, fleet_config
 from tests.end_to_end.generations import Start, Ticking, counted
+from tests.end_to_end.ports import free_port
 from tests.end_to_end.processes import (
     PATH,
     Held,

@@ -13,9 +13,20 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config, free_port
+from tests.end_to_end.fleet import ROOT, Gateway, endpoint, fleet_config
 from tests.end_to_end.memory import corrupt
-from tests.end_to_end.processes import Held, Stream, ended, refuses, until, worker_at, worker_of, workers
+from tests.end_to_end.ports import free_port
+from tests.end_to_end.processes import (
+    Held,
+    Stream,
+    ended,
+    probed,
+    refuses,
+    until,
+    worker_at,
+    worker_of,
+    workers,
+)
 from tests.end_to_end.test_observability import scrape, scrape_until
 from tests.end_to_end.wire_client import WireClient, converse, fetch
 

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-from tests.end_to_end.fleet import free_port
+from tests.end_to_end.ports import free_port
 from tests.end_to_end.real.install import model_file, server_binary
 
 CONTEXT_TOKENS_PER_SLOT = 8192  # what SmolLM2 was trained for

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import ROOT, Gateway, fleet_config, free_port
+from tests.end_to_end.fleet import ROOT, Gateway, fleet_config
+from tests.end_to_end.ports import free_port
 from tests.end_to_end.wire_client import converse
 
 pytestmark = pytest.mark.skipif(
