@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 from typing import Any
 
 import orjson
@@ -24,7 +23,9 @@ async def pair(
 ) -> Pair:
     servers = [await serve_module(request.param, seed=7, wide=True, answer_tokens=TOKENS) for _ in range(2)]
     first, second = servers
-    config = fleet_config([endpoint(first, priority=2), second], health=PATIENT)
+    # A stream that breaks before its first event is tried again, which the budget may forbid.
+    members = [endpoint(first, priority=2), endpoint(second)]
+    config = fleet_config(members, health=PATIENT, retry={"budget": 100})
     return Pair(first, second, (await gateway_module(config)).port)
 
 
@@ -36,7 +37,7 @@ async def test_the_break_may_fall_behind_any_byte(pair: Pair) -> None:
     assert (expected[7], len(expected[8])) == (["stop"], 1)
     # Every byte takes too long for every run: OCTOROUTE_EVERY_BYTE=1 has them all.
     step = 1 if os.environ.get("OCTOROUTE_EVERY_BYTE") else 7
-    cuts = list(range(whole.index(b"\r\n\r\n") + random.randrange(step), len(whole) + 1, step))
+    cuts = list(range(whole.index(b"\r\n\r\n"), len(whole) + 1, step))
 
     async def work() -> None:
         while cuts:

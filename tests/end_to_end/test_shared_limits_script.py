@@ -95,7 +95,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     limits=st.tuples(st.sampled_from([0, 3, 8]), st.sampled_from([0, 20, 60]), st.sampled_from([0, 4])),
     steps=STEPS,
