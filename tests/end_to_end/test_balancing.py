@@ -11,8 +11,8 @@ from tests.end_to_end.fleet import endpoint, fleet_config
 from tests.end_to_end.wire_client import WireClient, ask, chat, fetch
 
 PATH = "/v1/chat/completions"
-# The ring goes by base URLs, so by ports, which differ from run to run: with as many conversations, one of three
-# servers is left out in fewer than 1 of 10 million runs (3 x (2/3)^48).
+# The ring goes by base URLs, so by ports, which differ from run to run: with as many conversations, one of
+# three servers is left out in fewer than 1 of 10 million runs (3 x (2/3)^48).
 CONVERSATIONS = 48
 
 

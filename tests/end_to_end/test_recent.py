@@ -14,6 +14,8 @@ from tests.end_to_end.processes import ended, reload, workers
 from tests.end_to_end.wire_client import WireClient, chat, converse, fetch
 
 SECRET = "the-parrot-is-in-the-wardrobe"
+# The kernel deals connections out at random: one of two workers has none of so many in 1 of 10 million runs.
+MANY = 24
 
 
 async def recent(gateway: Gateway, query: str = "") -> dict[str, Any]:
@@ -44,8 +46,8 @@ async def test_whichever_worker_is_asked_it_tells_of_all_the_newest_first(
     serve: StartServer, gateway: StartGateway
 ) -> None:
     one = await two_workers(await serve("vllm", "qwen"), gateway)
-    await burst(one, 16)
-    told = await until_told(one, 16)
+    await burst(one, MANY)
+    told = await until_told(one, MANY)
     assert len({entry["request_id"].split("-")[1] for entry in told}) == 2
     assert [entry["time"] for entry in told] == sorted((entry["time"] for entry in told), reverse=True)
     assert tuple(told[0]) == tuple(FIELDS)
@@ -98,14 +100,14 @@ async def test_a_worker_that_was_killed_takes_its_own_along_and_nobody_waits_for
     serve: StartServer, gateway: StartGateway
 ) -> None:
     one = await two_workers(await serve("vllm", "qwen"), gateway)
-    await burst(one, 16)
-    told = await until_told(one, 16)
+    await burst(one, MANY)
+    told = await until_told(one, MANY)
     [first, _] = workers(one)
     os.kill(first, signal.SIGKILL)
     await ended(first)
-    while len(left := (await recent(one, "?limit=1000"))["requests"]) == 16:  # noqa: ASYNC110
+    while len(left := (await recent(one, "?limit=1000"))["requests"]) == MANY:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
-    assert 0 < len(left) < 16
+    assert 0 < len(left) < MANY
     assert [entry for entry in told if entry in left] == left
 
 
