@@ -170,7 +170,7 @@ class SimulatedServer:
         for connection in list(self._open.values()):
             connection.abort()
 
-    async def wait_for(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:  # noqa: ASYNC109
+    async def wait_for(self, condition: Callable[[], bool], timeout: float = 30.0) -> None:  # noqa: ASYNC109
         """Until the condition holds, looked at whenever something happens here. Raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout):

@@ -100,6 +100,6 @@ def test_a_process_that_is_stopped_notices_it_when_it_goes_on() -> None:
         time.sleep(1.5)  # this is what the child is to notice
         lasted = time.monotonic() - stopped
         child.send_signal(signal.SIGCONT)
-        told, _ = child.communicate("\n", timeout=30)
+        told, _ = child.communicate("\n", timeout=60)
     _, *stood = map(float, told.split())
     assert max(stood) >= lasted

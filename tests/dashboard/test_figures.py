@@ -21,7 +21,7 @@ def run(*expressions: str) -> list[Any]:
     module = f"data:text/javascript;base64,{b64encode(FIGURES.read_bytes()).decode()}"
     script = f'import * as f from "{module}"; console.log(JSON.stringify([{",".join(expressions)}]))'
     command = ["node", "--input-type=module"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))
 

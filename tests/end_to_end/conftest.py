@@ -19,7 +19,7 @@ from tests.end_to_end.fleet import ROOT, Gateway
 from tests.end_to_end.nursery import Nursery
 from tests.sanitized import PATIENCE
 
-DEADLINE_S = 30.0 * PATIENCE
+DEADLINE_S = 90.0 * PATIENCE
 LONG_DEADLINE_S = 900.0
 StartServer = Callable[..., Awaitable[SimulatedServer]]
 StartGateway = Callable[[str], Awaitable[Gateway]]

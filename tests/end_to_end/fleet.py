@@ -20,8 +20,9 @@ from tests.end_to_end.nursery import Child, Nursery
 from tests.end_to_end.ports import free_port
 from tests.sanitized import PATIENCE
 
-START_SECONDS = 15.0 * PATIENCE
-STOP_SECONDS = 10.0 * PATIENCE
+START_SECONDS = 60.0 * PATIENCE
+# Less than server.drain_seconds is where a config does not say otherwise.
+STOP_SECONDS = 25.0 * PATIENCE
 ROOT = Path(__file__).parents[2]
 
 

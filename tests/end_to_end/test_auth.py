@@ -308,7 +308,7 @@ async def test_octoroute_reload_takes_the_key_from_the_environment(
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
 
     for environ, told in (

@@ -9,7 +9,7 @@ import pytest
 
 from octoroute.demo import Request, SimulatedServer, Step
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
+from tests.end_to_end.fleet import STOP_SECONDS, Gateway, endpoint, fleet_config
 from tests.end_to_end.processes import PATH, Held, Stream, refuses, reload, until, worker_of
 from tests.end_to_end.test_observability import scrape
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat, converse, fetch
@@ -266,7 +266,7 @@ async def test_those_that_wait_are_served_while_the_gateway_drains(
         held.go.set()
         assert await stream.rest() == WHOLE
         assert [reply.status for reply in await asyncio.gather(*tasks)] == [200] * 3
-        assert await asyncio.to_thread(one.process.wait, 10) == 0
+        assert await asyncio.to_thread(one.process.wait, STOP_SECONDS) == 0
 
 
 async def test_two_workers_share_the_places_of_a_server(serve: StartServer, gateway: StartGateway) -> None:

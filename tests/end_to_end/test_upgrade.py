@@ -295,7 +295,7 @@ async def test_a_replaced_process_that_is_told_twice_ends_at_once(serve: StartSe
         # Signals that come together are one: the first must have been seen.
         await until(lambda: "goes on with what it has begun" in one.gateway.log)
         one.gateway.process.terminate()
-        assert await asyncio.to_thread(one.gateway.process.wait, 10) == 143
+        assert await asyncio.to_thread(one.gateway.process.wait, STOP_SECONDS) == 143
     one.gateway.process.returncode = 0
 
 

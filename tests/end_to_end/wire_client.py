@@ -11,7 +11,7 @@ import orjson
 from tests.sanitized import PATIENCE
 
 READ_SIZE = 1 << 16
-PATIENCE_S = 10.0 * PATIENCE
+PATIENCE_S = 40.0 * PATIENCE
 
 
 @dataclass(slots=True)

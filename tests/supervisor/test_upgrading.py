@@ -105,7 +105,7 @@ def test_one_that_speaks_another_language_is_ended(
     line = f"json.loads(os.environ['{VARIABLE}'])['line']"
     program = python(f"import json, os, signal; os.write({line}, b'{{}}'); signal.pause()")
     upgrade(program, selector, asker, monkeypatch)
-    [(key, _)] = selector.select(10)
+    [(key, _)] = selector.select(60)
     key.data()
     reap(key.data.__self__)
     assert asker.told()["problems"] == ["not a word of a new process: b'{}'"]

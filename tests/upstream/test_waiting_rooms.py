@@ -20,7 +20,7 @@ from octoroute.observe.registry import Registry
 from octoroute.upstream.waiting import Ticket
 from octoroute.upstream.waiting_rooms import WaitingRooms
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 VIEW = RequestView("req-1", "/v1/chat/completions", b"{}", {}, "fast", False)
 ROWS = {"greedy": TENANTS, "modest": TENANTS + 1}
 
