@@ -17,7 +17,7 @@ from tests.end_to_end.test_observability import scrape_until
 from tests.end_to_end.wire_client import WireClient, chat, converse
 
 PATH = "/v1/chat/completions"
-NOTICE_S = 1.0  # far over what it takes, far under what the answers would take
+NOTICE_S = 20.0  # far over what it takes, far under what the answers would take
 
 
 def close(client: WireClient) -> None:

@@ -199,6 +199,8 @@ async def test_a_hidden_tab_asks_nothing(page: Page, serve: StartServer, gateway
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     told = "document.dispatchEvent(new Event('visibilitychange'))"
     await page.run(hide % "true" + told)
+    # A look that is under way just then comes to its end.
+    await page.run("new Promise(done => setTimeout(done, 500))")
     page.requests.clear()
     # Longer than between two looks; there is nothing to wait for.
     await page.run("new Promise(done => setTimeout(done, 2500))")

@@ -61,7 +61,7 @@ async def come_to(port: int, count: int) -> None:
 async def test_servers_are_there_from_the_first_request_on_and_come_and_go_with_the_records(
     names: NameServer, serve: StartServer, gateway: StartGateway
 ) -> None:
-    first, second = await serve("vllm", "found"), await serve("vllm", "found")
+    first, second = [await serve("vllm", "found", idle_seconds=3600.0) for _ in range(2)]
     publish(names, first)
     two = fleet_config(None, server={"workers": 2}, discovery={"dns": {"fast": source(names)}})
     one = await gateway(two)
@@ -79,7 +79,7 @@ async def test_servers_are_there_from_the_first_request_on_and_come_and_go_with_
         # Who was being answered by a server that has left is answered to the end.
         held.go.set()
         assert await stream.rest() == WHOLE
-    await first.wait_for(lambda: first.connections.open == 0, 2.0)
+    await first.wait_for(lambda: first.connections.open == 0)
 
 
 async def test_what_was_found_last_is_kept_for_a_time_when_answers_fail_and_that_is_said(
@@ -87,9 +87,9 @@ async def test_what_was_found_last_is_kept_for_a_time_when_answers_fail_and_that
 ) -> None:
     server = await serve("vllm", "found")
     publish(names, server)
-    one = await gateway(config(names, keep_seconds=1.0))
+    one = await gateway(config(names, keep_seconds=2.0))
     names.fault = "servfail"
-    await until(lambda: "SERVFAIL; its last 1 servers are used for 1 s more" in one.log)
+    await until(lambda: "SERVFAIL; its last 1 servers are used for 2 s more" in one.log)
     assert (await converse(one.port)).status == 200
     await until(lambda: "its last servers are given up" in one.log)
     await come_to(one.port, 0)
@@ -211,7 +211,7 @@ async def test_what_can_not_be_looked_up_just_now_is_where_it_was(
     names.failing.add(("two.llama.test", "A"))
     names.questions.clear()
     # The third look comes after what the second has found out has been told.
-    await until(lambda: names.questions.count((NAME, "SRV", "udp")) == 3)
+    await until(lambda: names.questions.count((NAME, "SRV", "udp")) >= 3)
     assert await replicas(one.port) == 2
     # Nobody looks for other addresses because the usual ones can't be told.
     assert not any(kind == "AAAA" for _, kind, _ in names.questions)

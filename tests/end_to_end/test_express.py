@@ -94,7 +94,7 @@ async def test_requests_that_come_ahead_of_their_turn_are_answered_in_order(port
 async def test_a_long_answer_outlives_the_time_that_an_idle_connection_is_kept(
     serve: StartServer, gateway: StartGateway
 ) -> None:
-    config = fleet_config([await serve("vllm", prefill_seconds=1.0)], server={"keepalive_seconds": 0.4})
+    config = fleet_config([await serve("vllm", prefill_seconds=1.2)], server={"keepalive_seconds": 0.8})
     async with WireClient((await gateway(config)).port) as client:
         for _ in range(2):
             client.post(PATH, chat("hello", stream=True))

@@ -11,6 +11,7 @@ from octoroute.demo import SimulatedServer
 from octoroute.demo.answers import prompt_of_messages
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.processes import probed
 from tests.end_to_end.wire_client import Reply, converse
 
 STALLS = ["stall-before-head", "stall-mid-head", "stall-after-head"]
@@ -177,7 +178,11 @@ async def test_three_failures_in_a_row_make_a_server_unhealthy(
     serve: StartServer, gateway: StartGateway
 ) -> None:
     bad, good = await serve(model="bad"), await serve(model="good")
-    port = (await gateway(fleet_config([endpoint(bad, priority=2), good]))).port
+    # Any probe that finds it well would start the count anew too.
+    hour = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
+    one = await gateway(fleet_config([endpoint(bad, priority=2), good], health=hour))
+    await probed(one, "bad")
+    port = one.port
     for count in (2, 2, 3):
         bad.set_fault("status-500", count=count)
         for _ in range(count):

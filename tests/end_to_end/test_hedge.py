@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from octoroute.balance.first_tokens import ENOUGH
 from octoroute.demo import RESET, Request, SimulatedServer, Step
 from octoroute.demo.wire import DONE, LAST_CHUNK, chunk, event
 from tests.end_to_end.conftest import StartGateway, StartServer
@@ -15,7 +16,7 @@ from tests.end_to_end.processes import HEAD, PATH
 from tests.end_to_end.test_observability import Counts, scrape_until
 from tests.end_to_end.wire_client import Reply, WireClient, ask, chat
 
-HOUR = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
+HOUR = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0, "load_interval_seconds": 0}
 NOW = {"hedge": 0.05, "hedge_budget": 1.0}
 
 
@@ -208,7 +209,7 @@ async def test_a_full_server_is_not_asked(serve: StartServer, gateway: StartGate
     running = one.ask()
     counts_key = "octoroute_hedges_total{outcome=no_capacity,tier=fast}"
     await slow.asked()
-    await asyncio.sleep(0.3)  # that nothing happens has no event
+    await asyncio.sleep(1.0)  # that nothing happens has no event
     slow.go.set()
     assert (await running).text == "slow"
     await scrape_until(one.gateway.port, lambda counts: counts.get(counts_key, 0) >= 1)
@@ -257,12 +258,14 @@ async def test_hedges_stay_within_their_share(serve: StartServer, gateway: Start
 
 
 async def test_the_delay_is_learnt(serve: StartServer, gateway: StartGateway) -> None:
-    """Forty quick answers tell what is late."""
+    """Quick answers, just enough of them, tell what is late: of more, one might be late itself."""
     one = await race(serve, gateway, recovery={"hedge": "p95", "hedge_budget": 1.0})
     one.slow.go.set()
     one.other.go.set()
-    for _ in range(45):
+    for _ in range(ENOUGH):
         assert (await one.ask()).text == "slow"
+    answered = "octoroute_upstream_requests_total{endpoint=slow,outcome=ok,tier=fast}"
+    await scrape_until(one.gateway.port, lambda counts: counts[answered] == ENOUGH)
     one.slow.go.clear()
     assert (await one.ask()).text == "other"
     await one.counted("won")

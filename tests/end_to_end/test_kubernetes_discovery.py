@@ -101,12 +101,14 @@ async def test_a_version_that_is_too_old_leads_to_a_new_list(
     api.put("llama", [pod(9001), pod(9002)])
     one = await gateway(config(api, tmp_path))
     await until(lambda: api.watching == 1)
+    api.open.clear()
     api.drop()
     await until(lambda: api.watching == 0)
     # This is missed: no watch can tell of it any more.
     api.delete("llama", 9001)
     api.put("llama", [pod(9003), pod(9004)])
     api.forget()
+    api.open.set()
     await come_to(one, 3)
     assert api.lists == 2
     await until(lambda: api.watching == 1)

@@ -13,6 +13,7 @@ from octoroute.demo import CLOSE, Request, SimulatedServer, Step
 from octoroute.demo.answers import prompt_of_messages
 from tests.end_to_end.conftest import StartGateway, StartServer
 from tests.end_to_end.fleet import Gateway, endpoint, fleet_config
+from tests.end_to_end.processes import probed
 from tests.end_to_end.wire_client import Reply, WireClient, ask
 
 HELLO = prompt_of_messages([{"role": "user", "content": "hello"}])
@@ -200,7 +201,9 @@ async def test_a_refusal_of_the_server_comes_as_it_was_said(fleet: Fleet) -> Non
 async def test_another_server_answers_where_one_fails(serve: StartServer, gateway: StartGateway) -> None:
     bad = await serve(model="bad", fault="reset-before-head")
     good = await serve(model="good")
-    one = await gateway(fleet_config([endpoint(bad, priority=2), good]))
+    hour = {"interval_seconds": 3600.0, "unhealthy_interval_seconds": 3600.0}
+    one = await gateway(fleet_config([endpoint(bad, priority=2), good], health=hour))
+    await probed(one, "bad")
     for _ in range(4):
         reply = await ask(one.port, "/chat", {"message": "hello", "task_type": "casual_chat"})
         assert (reply.status, reply.json["model_name"]) == (200, "good")

@@ -58,18 +58,23 @@ class Fleet:
         return len(self.first.completions), len(self.second.completions)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def everyone(serve_module: StartServer, gateway_module: StartGateway) -> Fleet:
-    first = await serve_module("vllm", "judge")
-    second = await serve_module("vllm", "judge")
-    fast = await serve_module("llama_cpp", "small")
+async def started(serve: StartServer, gateway: StartGateway, timeout_s: float) -> Fleet:
+    """A model has so long for its answer."""
+    first, second = [await serve("vllm", "judge") for _ in range(2)]
+    fast = await serve("llama_cpp", "small")
+    timeouts = dict.fromkeys(("fast", "balanced", "deep"), timeout_s)
     config = fleet_config(
         [fast],
         [endpoint(first, priority=2), endpoint(second, priority=1)],
-        routing={"strategy": "hybrid", "router_timeouts": {"fast": 0.3, "balanced": 0.3, "deep": 0.3}},
+        routing={"strategy": "hybrid", "router_timeouts": timeouts},
         health={"failures": 1000},
     )
-    return Fleet(first, second, fast, await gateway_module(config))
+    return Fleet(first, second, fast, await gateway(config))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def everyone(serve_module: StartServer, gateway_module: StartGateway) -> Fleet:
+    return await started(serve_module, gateway_module, 60.0)
 
 
 @pytest.fixture
@@ -100,10 +105,19 @@ async def test_a_model_decides_where_no_rule_does(fleet: Fleet) -> None:
         pytest.param([says("FAST")[:-5], CLOSE], id="cut"),
         pytest.param([whole(b'{"error":{"message":"no"}}', 500)], id="status 500"),
         pytest.param([whole(b"{}")], id="no chat completion"),
-        pytest.param([asyncio.Event()], id="silent"),
     ],
 )
 async def test_what_is_the_servers_fault_is_asked_of_another_once(fleet: Fleet, broken: list[Step]) -> None:
+    await fails_and_is_asked_of_another(fleet, broken)
+
+
+async def test_a_silent_server_is_not_waited_for_for_long(serve: StartServer, gateway: StartGateway) -> None:
+    fleet = await started(serve, gateway, 0.5)
+    fleet.second.script(answering(says("FAST")))
+    await fails_and_is_asked_of_another(fleet, [asyncio.Event()])
+
+
+async def fails_and_is_asked_of_another(fleet: Fleet, broken: list[Step]) -> None:
     fleet.first.script(answering(*broken))
     reply = await fleet.ask()
     assert (reply.status, reply.headers["x-octoroute-tier"]) == (200, "fast")

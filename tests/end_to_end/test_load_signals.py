@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
 from typing import Any
 
 from octoroute.demo import SimulatedServer
@@ -27,6 +26,11 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 def asked(server: SimulatedServer, path: str) -> list[float]:
     return [request.arrived_at for request in list(server.requests) if request.target == path]
+
+
+def once_a_second(times: list[float]) -> bool:
+    """Each may have been seen late, and the next not."""
+    return times[-1] - times[0] > len(times) - 1.5
 
 
 async def test_a_server_that_others_keep_busy_is_not_the_least_loaded(
@@ -95,8 +99,7 @@ async def test_a_llama_cpp_that_sleeps_is_not_woken_by_being_asked(
     assert asked(sleeper, "/slots") == []
     assert sleeper.engine.asleep
     await other.wait_for(lambda: len(asked(other, "/slots")) >= 3)
-    times = asked(other, "/slots")
-    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.99
+    assert once_a_second(asked(other, "/slots"))
     assert {(await converse(one.port)).headers["x-octoroute-endpoint"] for _ in range(8)} == {"other"}
     # But it is there when it is needed, and awake from then on.
     await ask(one.port, "/admin/endpoints/fast/other/drain")
@@ -126,8 +129,7 @@ async def test_one_server_with_two_names_is_asked_once_for_both(
 
     await until(both)
     await server.wait_for(lambda: len(asked(server, "/slots")) >= 3)
-    times = asked(server, "/slots")
-    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.99
+    assert once_a_second(asked(server, "/slots"))
 
 
 async def test_a_llama_cpp_gets_no_more_requests_than_it_has_slots_and_the_rest_waits_in_the_gateway(

@@ -119,7 +119,7 @@ async def test_a_server_that_takes_no_connections_is_passed_over(
     other = await serve("vllm")
     with full_port() as (_, _, base_url):
         config = fleet_config(
-            [endpoint(other, base_url=base_url, priority=2), other], timeouts={"connect_seconds": 0.1}
+            [endpoint(other, base_url=base_url, priority=2), other], timeouts={"connect_seconds": 0.5}
         )
         one = await gateway(config)
         for stream in (False, True):

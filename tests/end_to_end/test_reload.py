@@ -19,6 +19,7 @@ from tests.end_to_end.processes import (
     Held,
     Stream,
     open_files,
+    probed,
     reload,
     rewrite,
     until,
@@ -29,6 +30,8 @@ from tests.end_to_end.wire_client import WireClient, chat, converse, fetch
 
 WHOLE = Held.FIRST + Held.LAST
 TWO = {"workers": 2}
+# Of the gateway's own questions there is one for each config, a probe.
+ONCE = {"interval_seconds": 3600.0, "load_interval_seconds": 0}
 RELOADS = 100
 
 
@@ -38,7 +41,7 @@ async def names(port: int) -> set[str]:
 
 async def closed(server: SimulatedServer) -> None:
     """Returns when nothing holds a connection to it any more."""
-    await server.wait_for(lambda: server.connections.open == 0, 2.0)
+    await server.wait_for(lambda: server.connections.open == 0)
 
 
 async def by_each_worker(port: int, look: Callable[[int], Awaitable[set[str]]]) -> list[set[str]]:
@@ -50,9 +53,12 @@ async def test_a_hundred_reloads_harm_no_stream_and_no_request(
     serve: StartServer, gateway: StartGateway
 ) -> None:
     """Weights change, servers come and go; requests are sent all the time, and streams outlive it all."""
-    slow = await serve("vllm", "slow")
+    slow = await serve("vllm", "slow", idle_seconds=3600.0)
     held = Held(slow)
-    servers = [await serve(kind, f"model-{at}") for at, kind in enumerate(("vllm", "llama_cpp", "vllm"))]
+    servers = [
+        await serve(kind, f"model-{at}", idle_seconds=3600.0)
+        for at, kind in enumerate(("vllm", "llama_cpp", "vllm"))
+    ]
 
     def config(at: int) -> str:
         """`model-0` is always there, the others come and go; `slow` is there for a while."""
@@ -107,18 +113,19 @@ async def test_a_hundred_reloads_harm_no_stream_and_no_request(
 async def test_idle_connections_to_a_server_that_left_are_closed_at_once(
     serve: StartServer, gateway: StartGateway
 ) -> None:
-    stays, leaves = await serve("vllm", "stays"), await serve("vllm", "leaves", idle_seconds=60.0)
-    one = await gateway(fleet_config([stays], [leaves]))
+    stays, leaves = [await serve("vllm", name, idle_seconds=3600.0) for name in ("stays", "leaves")]
+    one = await gateway(fleet_config([stays], [leaves], health=ONCE))
+    await probed(one, "stays", "leaves")
     assert (await converse(one.port, model="leaves")).status == 200
     assert (await converse(one.port, model="stays")).status == 200
     assert (leaves.connections.open, stays.connections.open) == (1, 1)
-    answer = (await reload(one, fleet_config([endpoint(stays, weight=2.0)]))).json
+    answer = (await reload(one, fleet_config([endpoint(stays, weight=2.0)], health=ONCE))).json
     assert answer["endpoints"] == {
         "added": ["balanced/nobody-balanced"],
         "removed": ["balanced/leaves"],
         "changed": ["fast/stays"],
     }
-    await leaves.wait_for(lambda: leaves.connections.open == 0, 2.0)
+    await leaves.wait_for(lambda: leaves.connections.open == 0)
     assert (await converse(one.port, model="leaves")).status == 400
     # A probe has a connection of its own; the request goes over the one that was there.
     assert (await converse(one.port, model="stays")).status == 200
@@ -129,7 +136,7 @@ async def test_idle_connections_to_a_server_that_left_are_closed_at_once(
 async def test_a_plain_request_to_a_server_that_left_is_still_answered_by_it(
     serve: StartServer, gateway: StartGateway
 ) -> None:
-    leaves, comes = await serve("vllm", "leaves"), await serve("vllm", "comes")
+    leaves, comes = await serve("vllm", "leaves", idle_seconds=3600.0), await serve("vllm", "comes")
     held = Held(leaves)
     one = await gateway(fleet_config([leaves]))
     running = asyncio.create_task(converse(one.port))
@@ -138,7 +145,7 @@ async def test_a_plain_request_to_a_server_that_left_is_still_answered_by_it(
     assert (await converse(one.port)).json_model() == "comes"
     held.go.set()
     assert (await running).text == "first last"
-    await leaves.wait_for(lambda: leaves.connections.open == 0, 2.0)
+    await leaves.wait_for(lambda: leaves.connections.open == 0)
 
 
 async def test_a_bad_file_changes_nothing_and_the_answer_says_why(
@@ -227,11 +234,11 @@ async def test_a_worker_that_starts_later_has_the_new_config(
 
 async def test_health_and_log_settings_follow_too(serve: StartServer, gateway: StartGateway) -> None:
     server = await serve("vllm")
-    one = await gateway(fleet_config([server], health={"interval_seconds": 3600.0}))
+    one = await gateway(fleet_config([server], health=ONCE))
     await server.wait_for(lambda: probes(server) == 1)
     other = fleet_config(
         [server],
-        health={"interval_seconds": 3600.0, "path": "/models?new"},
+        health={**ONCE, "path": "/models?new"},
         observability={"log_format": "json"},
     )
     assert (await reload(one, other)).status == 200

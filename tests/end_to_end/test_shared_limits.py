@@ -234,13 +234,17 @@ async def test_a_redis_that_was_emptied_is_told_what_the_last_minute_had(
     serve: StartServer, gateway: StartGateway, redis: RedisServer
 ) -> None:
     server = await serve("vllm", slots=64)
-    keys = ({"name": "team-a", "requests_per_minute": 40, "tokens_per_minute": 1000},)
+    keys = ({"name": "team-a", "requests_per_minute": 40, "tokens_per_minute": 10_000},)
     config = shared_config(server, redis, *keys, server={"workers": 2})
     gateways = [await gateway(config), await gateway(config)]
     await found(*gateways, count=2)
     assert await statuses(gateways, 30) == {200: 30}
+    # What is settled after it was emptied counts twice.
+    tokens = 30 * server.engine.answer_tokens
+    await counted(redis, "tokens", tokens)
     await redis.do("FLUSHALL")
     await counted(redis, "requests", 30)
+    assert await redis.used("tokens") >= tokens
     assert await statuses(gateways, 40) == {200: 10, 429: 30}
 
 
@@ -285,7 +289,7 @@ async def test_a_redis_that_hangs_holds_up_nobody_for_long(
     await found(other)
     assert (await converse_as(other.port, KEY)).status == 429
     # What it is busy with for a while comes to the same, be it that only a beat finds it.
-    slept = asyncio.ensure_future(redis.do("DEBUG", "SLEEP", 2))
+    slept = asyncio.ensure_future(redis.do("DEBUG", "SLEEP", 4))
     await found(one, redis="away")
     await slept
     await found(one)
