@@ -7,20 +7,20 @@ router with so few routes.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 from aiohttp import web
 
-from octoroute._request import RequestHead
 from octoroute.errors import InvalidRequest, render
 from octoroute.gateway import Gateway
 from octoroute.server import admin, chat, completions, dashboard, explaining, fleet, recent
-from octoroute.server.auth import identify, let_in, refuse_other_sites
-from octoroute.server.express import Express
+from octoroute.server.auth import identify, refuse_other_sites
+from octoroute.server.express import Entrance
 from octoroute.server.failure import body_writer, failure_of
+from octoroute.server.handler import ClientHandler, refuse, wire_of
 from octoroute.server.reading import request_id
-from octoroute.server.wire import MAX_HEAD_BYTES, MAX_LINE_BYTES, ClientWire, header_too_large
+from octoroute.server.wire import MAX_HEAD_BYTES, ClientWire, header_too_large
 
 log = logging.getLogger(__name__)
 
@@ -64,38 +64,40 @@ UNREAD: Final = frozenset((408, 413, 431, 505))
 REFUSED: Final = frozenset((401, 403, 429))
 
 
-class Api(web.Server):
-    """aiohttp's server with our connection class. Calling it, as loop.create_server() does, makes a
+class Api:
+    """Clients' connections and their requests. Calling it, as loop.create_server() does, makes a
     connection.
     """
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        super().__init__(self.handle, handler_cancellation=True)
+        self.enter = Entrance(gateway, ORDINARY).enter
+        self.wires: set[ClientWire] = set()
+        self._loop = asyncio.get_running_loop()
+        self._aiohttp = web.Server(self.handle, handler_cancellation=True)
 
-    def __call__(self) -> ClientWire:
-        return ClientWire(
-            self,
-            loop=self._loop,
-            access_log=None,
-            keepalive_timeout=self.gateway.snapshot.config.server.keepalive_seconds,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            max_headers=256,
-            enter=self.enter,
-        )
+    def __call__(self) -> asyncio.Protocol:
+        # It has what event loops ask of a protocol.
+        return cast("asyncio.Protocol", ClientWire(self))
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
+    def opened(self, wire: ClientWire) -> None:
+        """A client has connected."""
+        self.wires.add(wire)
         # Not before: a drain that begins between the making of a connection and now would not find it.
-        if isinstance(handler, ClientWire):
-            handler.last = self.gateway.draining
+        wire.last = self.gateway.draining
+
+    def closed(self, wire: ClientWire) -> None:
+        """A client's connection has ended."""
+        self.wires.discard(wire)
+
+    def reader(self, wire: ClientWire) -> ClientHandler:
+        """What reads the requests of a connection that are not ordinary."""
+        return ClientHandler(wire, self._aiohttp, self.gateway.snapshot.config.server.keepalive_seconds)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serves one request; every failure becomes an error object."""
         given = request_id(request)
-        wire = request.protocol
-        assert isinstance(wire, ClientWire)
+        wire = wire_of(request)
         try:
             if wire.large and sum(map(_line_bytes, request.raw_headers)) > MAX_HEAD_BYTES:
                 raise header_too_large()
@@ -123,34 +125,17 @@ class Api(web.Server):
         write_body = body_writer(request.raw_path.partition("?")[0])
         unread = failure.status in UNREAD or failure.code == "invalid_body"
         if unread or (failure.status in REFUSED and not request.content.is_eof()):
-            return wire.refuse(failure, given, write_body)
+            return refuse(wire, failure, given, write_body)
         status, headers, body = render(failure, given, write_body)
         refusal = web.Response(status=status, headers=headers, body=body)
         if wire.last:
             refusal.force_close()
         return refusal
 
-    def enter(self, wire: ClientWire, head: RequestHead, read: int) -> Express | None:
-        """The short road for a request of which `read` bytes of body have come, where it may take it."""
-        server = self.gateway.snapshot.config.server
-        if head.path not in ORDINARY or not read <= head.length <= server.max_body_bytes:
-            return None
-        if not server.keepalive_seconds:
-            # Every answer ends its connection, which aiohttp knows best how to do.
-            return None
-        visit = None
-        keys = self.gateway.keys
-        if keys is not None and head.path not in keys.public:
-            visit = let_in(head, keys)
-            if visit is None:
-                # Whoever has to be turned away is told by `handle`.
-                return None
-        return Express(wire, head, self.gateway, visit)
-
     def begin_drain(self) -> None:
         """From here every answer tells its client that the connection ends with it."""
         self.gateway.draining = True
-        for wire in self._wires():
+        for wire in self.wires:
             wire.last = True
 
     async def drain(self, seconds: float, idle_seconds: float, ended: asyncio.Future[Any]) -> None:
@@ -161,7 +146,7 @@ class Api(web.Server):
         deadline = self._loop.time() + seconds
         idle: dict[ClientWire, tuple[int, float]] = {}
         while not ended.done() and (now := self._loop.time()) < deadline:
-            for wire in self._wires():
+            for wire in tuple(self.wires):
                 # It may have been in its TLS handshake when the drain began.
                 wire.last = True
                 if wire.active:
@@ -174,26 +159,24 @@ class Api(web.Server):
                     wire.force_close()
             # aiohttp tells nobody when a connection is idle, and this happens once in the life of a process.
             await asyncio.wait((ended,), timeout=DRAIN_LOOK_SECONDS)
-        if self.connections:
-            log.warning(
-                "%d connections were still busy after %g s and are cut", len(self.connections), seconds
-            )
+        if self.wires:
+            log.warning("%d connections were still busy after %g s and are cut", len(self.wires), seconds)
         # To aiohttp, 0 is no bound at all.
-        await self.shutdown(DRAIN_LOOK_SECONDS)
-
-    def _wires(self) -> Iterator[ClientWire]:
-        for wire in self.connections:
-            if isinstance(wire, ClientWire):
-                yield wire
+        await self._aiohttp.shutdown(DRAIN_LOOK_SECONDS)
+        for wire in tuple(self.wires):
+            wire.force_close()
+        await asyncio.wait((ended,), timeout=DRAIN_LOOK_SECONDS)
 
     def sweep(self) -> None:
-        """Refuses connections whose request does not get complete in time, and has aiohttp look after new
-        ones. To be called about once a second.
+        """Refuses connections whose request does not get complete in time, and closes those that are idle for
+        too long. To be called about once a second.
         """
-        limit = self.gateway.snapshot.config.server.request_timeout_seconds
+        server = self.gateway.snapshot.config.server
+        limit = server.request_timeout_seconds
+        # Where answers end their connections, a first request is still waited for.
+        idle = server.keepalive_seconds or limit
         now = self._loop.time()
-        for wire in self._wires():
-            wire.begin()
+        for wire in tuple(self.wires):
             express = wire.express
             if express is not None and express.since and now - express.since > limit:
                 express.refuse_late(limit)
@@ -205,6 +188,8 @@ class Api(web.Server):
                         code="request_timeout",
                     )
                 )
+            else:
+                wire.close_if_idle(now, idle)
 
 
 def find(request: web.BaseRequest) -> tuple[str, Handler]:

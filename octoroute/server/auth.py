@@ -16,7 +16,7 @@ from octoroute.errors import Forbidden, Unauthorized
 from octoroute.gatekeeper import Gatekeeper, Visit
 from octoroute.gateway import Gateway
 from octoroute.server.dashboard import FILES
-from octoroute.server.wire import ClientWire
+from octoroute.server.handler import wire_of
 
 CARRIERS: Final = ("Authorization", "x-api-key", "api-key")
 SCHEME: Final = "bearer"
@@ -64,8 +64,7 @@ def refuse_other_sites(request: web.BaseRequest, path: str) -> None:
 
 def enter(request: web.BaseRequest, gateway: Gateway) -> Visit | None:
     """Begins a request that a model server answers; None where there is no tenant. Raises LimitReached."""
-    wire = request.protocol
-    assert isinstance(wire, ClientWire)
+    wire = wire_of(request)
     if wire.tenant is None or gateway.keys is None:
         return None
     return gateway.keys.enter(wire.tenant)

@@ -6,15 +6,17 @@ All else that happens to the connection is told to the connection.
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from octoroute._request import Body
+from octoroute.server.wire import ClientWire
 
 
 class BodyReader(asyncio.BufferedProtocol):
     """`done` is called when nothing is missing; the connection reads by itself again by then."""
 
     def __init__(
-        self, wire: asyncio.Protocol, transport: asyncio.Transport, body: Body, done: Callable[[Body], None]
+        self, wire: ClientWire, transport: asyncio.Transport, body: Body, done: Callable[[Body], None]
     ) -> None:
         self._wire = wire
         self._transport = transport
@@ -24,7 +26,7 @@ class BodyReader(asyncio.BufferedProtocol):
 
     def leave(self) -> None:
         """The connection reads by itself again."""
-        self._transport.set_protocol(self._wire)
+        self._transport.set_protocol(cast("asyncio.Protocol", self._wire))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return self._body.place()
@@ -36,8 +38,8 @@ class BodyReader(asyncio.BufferedProtocol):
             self.leave()
             self._done(body)
 
-    def eof_received(self) -> bool | None:
-        return self._wire.eof_received()
+    def eof_received(self) -> None:
+        self._wire.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wire.connection_lost(exc)

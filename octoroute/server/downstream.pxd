@@ -1,12 +1,13 @@
 from octoroute._http1 cimport Head
 from octoroute._relay cimport Relay
+from octoroute.server.wire cimport ClientWire
 from octoroute.upstream.answer cimport Answer
 from octoroute.upstream.connection cimport Connection
 from octoroute.upstream.outbox cimport Outbox
 
 
 cdef class Downstream:
-    cdef object _wire
+    cdef ClientWire _wire
     cdef object _transport
     cdef Outbox _outbox
     cdef bint _http11

@@ -12,7 +12,8 @@ from aiohttp.http import HttpVersion11
 from octoroute._http1 import Head
 from octoroute._relay import Relay
 from octoroute.errors import GatewayError, anthropic_body, openai_body
-from octoroute.server.wire import CLOSE, KEEP, ClientWire, Written
+from octoroute.server.handler import CLOSE, KEEP, Written, wire_of
+from octoroute.server.wire import ClientWire
 from octoroute.upstream.answer import Answer
 from octoroute.upstream.connection import CHUNKED, Connection
 from octoroute.upstream.outbox import Outbox
@@ -54,8 +55,7 @@ class Downstream:
     @classmethod
     def of(cls, request: web.BaseRequest, request_id: str, outbox: Outbox) -> Self:
         """The way back of a request that came by aiohttp's road."""
-        wire = request.protocol
-        assert isinstance(wire, ClientWire)
+        wire = wire_of(request)
         http11 = request.version >= HttpVersion11
         return cls(wire, request_id, outbox, http11=http11, keep_alive=request.keep_alive and http11)
 
@@ -68,6 +68,11 @@ class Downstream:
         if connection is not None and self._wire.writing_paused:
             connection.writing_paused = True
             connection.transport.pause_reading()
+
+    def prepare(self) -> None:
+        """Asks the transport for its socket, which takes as long as a first token is on its way."""
+        if self._wire.transport is not None:
+            self._wire.sender()
 
     def start(self, head: Head, relay: Relay) -> None:
         """Writes the head and lets `relay` pass on what it holds and all that follows.

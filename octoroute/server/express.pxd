@@ -1,10 +1,18 @@
 from octoroute._request cimport Body, RequestHead
 from octoroute.server.downstream cimport Downstream
 from octoroute.server.pipeline cimport ActiveRequest
+from octoroute.server.wire cimport ClientWire
+
+
+cdef class Entrance:
+    cdef object _gateway
+    cdef object _ordinary
+
+    cpdef enter(self, ClientWire wire, RequestHead head, Py_ssize_t read)
 
 
 cdef class Express:
-    cdef object _wire
+    cdef ClientWire _wire
     cdef RequestHead _head
     cdef object _gateway
     cdef object _visit

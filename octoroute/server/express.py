@@ -13,6 +13,7 @@ from octoroute._request import Body, RequestHead
 from octoroute.errors import InvalidRequest
 from octoroute.gatekeeper import Visit
 from octoroute.gateway import Gateway
+from octoroute.server.auth import let_in
 from octoroute.server.body_reader import BodyReader
 from octoroute.server.completions import client_side, read_view
 from octoroute.server.downstream import Downstream
@@ -25,6 +26,32 @@ from octoroute.server.wire import ClientWire
 MAX_AHEAD_BYTES: Final = 65_536
 # Missing of a body: to read so much into its place pays for the change of protocols.
 LARGE_BYTES: Final = 32_768
+
+
+class Entrance:
+    """Makes ordinary requests for one of the `ordinary` paths an Express each."""
+
+    def __init__(self, gateway: Gateway, ordinary: frozenset[str]) -> None:
+        self._gateway = gateway
+        self._ordinary = ordinary
+
+    def enter(self, wire: ClientWire, head: RequestHead, read: int) -> "Express | None":
+        """For a request of which `read` bytes of body have come; None where it can't take the short road."""
+        gateway = self._gateway
+        server = gateway.snapshot.config.server
+        if head.path not in self._ordinary or not read <= head.length <= server.max_body_bytes:
+            return None
+        if not server.keepalive_seconds:
+            # Every answer ends its connection, which aiohttp knows best how to do.
+            return None
+        visit = None
+        keys = gateway.keys
+        if keys is not None and head.path not in keys.public:
+            visit = let_in(head, keys)
+            if visit is None:
+                # Whoever has to be turned away is told by aiohttp's road.
+                return None
+        return Express(wire, head, gateway, visit)
 
 
 class Express:

@@ -1,25 +1,19 @@
-"""A client's connection: aiohttp's, with our hooks. The one seam to how aiohttp works inside.
+"""A client's connection. Ordinary requests are read here; all others by aiohttp, which gets a connection
+object of its own when the first of them comes (handler.py).
 
 It tells an answer's source when the client leaves, or does not read; it times and bounds the heads of
-requests; and it answers what can't be read. What it relies on of aiohttp is pinned by
-tests/end_to_end/test_downstream.py: `RequestHandler.transport`, `_messages`, `_request_count`,
-`connection_lost`, `eof_received`, `pause_writing`, `resume_writing`, `handle_error`, `log_exception`,
-`_waiter` (aiohttp waits for a request), `_process_keepalive`, `_next_keepalive_close_time`, and that a
-returned response is asked for `prepare`, `write_eof` and `keep_alive` only.
+requests; and it answers what can't be read.
 """
 
 import asyncio
 import select
 from http import HTTPStatus
-from typing import Any, Final, Protocol, cast
-
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from typing import Final, Protocol
 
 from octoroute._request import RequestHead, read_head
 from octoroute._send import Sender
 from octoroute.admission.limits import Tenant
-from octoroute.errors import GatewayError, Internal, InvalidRequest, WriteBody, openai_body, render
+from octoroute.errors import GatewayError, InvalidRequest, WriteBody, openai_body, render
 from octoroute.server.reading import new_id
 from octoroute.upstream.connection import Connection
 
@@ -30,27 +24,8 @@ LINGER_SECONDS: Final = 2.0
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-class Written(web.StreamResponse):
-    """What a handler gives back to aiohttp when the answer is already on its way."""
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        super().__init__()
-        self._keep_alive = keep_alive
-        self._eof_sent = True
-
-    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
-        return None
-
-
-KEEP = Written(keep_alive=True)
-CLOSE = Written(keep_alive=False)
-
-
 class Road(Protocol):
-    """An ordinary request under way (server/express.py)."""
+    """An ordinary request under way (express.py)."""
 
     since: float
 
@@ -64,34 +39,57 @@ class Road(Protocol):
     def client_gone(self) -> None: ...
 
 
-class Entry(Protocol):
-    """Makes an ordinary request a Road, or None where the request had better go by aiohttp's."""
+class Reader(Protocol):
+    """aiohttp's part of a connection (handler.py)."""
 
-    def __call__(self, wire: "ClientWire", head: RequestHead, read: int) -> Road | None: ...
+    @property
+    def requests(self) -> int:
+        """How many have begun to arrive."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next request may be read by somebody else."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a request waits or is answered."""
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a request waits."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def connection_lost(self, exc: BaseException | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def force_close(self) -> None: ...
 
 
-class ClientWire(web.RequestHandler):
-    """aiohttp's connection of a client. `feed` is the connection its answer comes from."""
+class Host(Protocol):
+    """Whose connection it is (app.py)."""
 
-    __slots__ = (
-        "_begun",
-        "_gone",
-        "_sender",
-        "busy",
-        "enter",
-        "express",
-        "feed",
-        "head_bytes",
-        "head_since",
-        "large",
-        "last",
-        "tenant",
-    )
+    def enter(self, wire: "ClientWire", head: RequestHead, read: int) -> Road | None:
+        """An ordinary request of which `read` bytes of body have come, or None where it had better go by
+        aiohttp's road.
+        """
 
-    def __init__(self, *args: Any, enter: Entry, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.enter = enter
-        self._begun = False
+    def opened(self, wire: "ClientWire") -> None: ...
+
+    def closed(self, wire: "ClientWire") -> None: ...
+
+    def reader(self, wire: "ClientWire") -> Reader: ...
+
+
+class ClientWire:
+    """The event loop's protocol for a client's connection. `feed` is the connection its answer comes from."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.transport: asyncio.Transport | None = None
         self.express: Road | None = None
         self.feed: Connection | None = None
         # From a request's head to the end of its handler.
@@ -102,25 +100,20 @@ class ClientWire(web.RequestHandler):
         self.large = False
         # No request follows the one under way: the gateway ends.
         self.last = False
+        self.writing_paused = False
         # Whose key the request under way carries, if it goes by aiohttp's road.
         self.tenant: Tenant | None = None
+        # When the sweep last found it idle for the first time, and how many requests had come then.
+        self.idle_since = 0.0
+        self.idle_requests = -1
+        self._ordinary = 0
+        self._reader: Reader | None = None
         self._gone: asyncio.Future[None] | None = None
         self._sender: Sender | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # aiohttp's part (a task, a timer, options of the socket) is a third of what a client waits for its
-        # first token, and an ordinary request needs none of it.
-        assert self._manager is not None
-        self.transport = made = cast("asyncio.Transport", transport)
-        self._manager.connection_made(self, made)
-
-    def begin(self) -> None:
-        """Begins aiohttp's part of the connection, if that has not begun. It reads what is not ordinary, and
-        closes the connection when that is idle for too long.
-        """
-        if not self._begun and self.transport is not None:
-            self._begun = True
-            super().connection_made(self.transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.host.opened(self)
 
     def data_received(self, data: bytes) -> None:
         express = self.express
@@ -129,22 +122,26 @@ class ClientWire(web.RequestHandler):
             return
         if self._gone is not None:
             return
-        # aiohttp waits for a request, or has not begun to.
-        waits = self._waiter is not None or not self._begun or not self._request_count
-        if waits and not (self._messages or self.busy or self.head_since or self._close):
+        reader = self._reader
+        if not (self.busy or self.head_since) and (reader is None or reader.waits):
             head = read_head(data)
             if head is not None:
                 at = head.body_at
-                self.express = express = self.enter(self, head, len(data) - at)
+                self.express = express = self.host.enter(self, head, len(data) - at)
                 if express is not None:
                     self.busy = True
-                    self._request_count += 1
+                    self._ordinary += 1
                     express.feed(data, at)
                     return
-        self.begin()
-        parsed = self._request_count
-        super().data_received(data)
-        if self._request_count != parsed:
+        self._read_by_aiohttp(data)
+
+    def _read_by_aiohttp(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            self._reader = reader = self.host.reader(self)
+        parsed = reader.requests
+        reader.data_received(data)
+        if reader.requests != parsed:
             self.busy = True
             # Whether the head is too large can't be told yet: a part of what came may be the body.
             self.large = len(data) + (self.head_bytes if self.head_since else 0) > MAX_HEAD_BYTES
@@ -153,7 +150,7 @@ class ClientWire(web.RequestHandler):
             return
         self.head_bytes += len(data)
         if not self.head_since:
-            self.head_since = self._loop.time()
+            self.head_since = asyncio.get_running_loop().time()
             self.head_bytes = len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.refuse_head(header_too_large())
@@ -173,12 +170,12 @@ class ClientWire(web.RequestHandler):
     @property
     def requests(self) -> int:
         """How many have begun to arrive."""
-        return int(self._request_count)
+        return self._ordinary + (self._reader.requests if self._reader is not None else 0)
 
     @property
     def active(self) -> bool:
         """Whether a request arrives, is served or is being answered."""
-        return bool(self.busy or self.head_since or self._request_in_progress or self._messages)
+        return bool(self.busy or self.head_since or (self._reader is not None and self._reader.active))
 
     @property
     def unread(self) -> bool:
@@ -193,7 +190,8 @@ class ClientWire(web.RequestHandler):
     @property
     def has_next(self) -> bool:
         """Whether a pipelined request waits for this one to end."""
-        return bool(self._messages) or (self.express is not None and self.express.has_next)
+        reader, express = self._reader, self.express
+        return (reader is not None and reader.has_next) or (express is not None and express.has_next)
 
     def leave_express(self, ahead: bytes, *, keep: bool) -> None:
         """An ordinary request is over. `ahead`: what came behind it."""
@@ -204,12 +202,10 @@ class ClientWire(web.RequestHandler):
             return
         if not keep:
             transport.close()
-            return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if ahead:
+        elif ahead:
             # Nothing may be read before what came ahead.
             transport.pause_reading()
-            self._loop.call_soon(self._go_on, ahead)
+            asyncio.get_running_loop().call_soon(self._go_on, ahead)
 
     def _go_on(self, ahead: bytes) -> None:
         # The client may have left since.
@@ -217,24 +213,27 @@ class ClientWire(web.RequestHandler):
             self.transport.resume_reading()
             self.data_received(ahead)
 
-    def _process_keepalive(self) -> None:
-        # To aiohttp, a connection that serves an ordinary request is idle.
-        if self.busy:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        super()._process_keepalive()
+    def close_if_idle(self, now: float, allowed_s: float) -> None:
+        """Closes the connection if it has been idle for `allowed_s`. To be called about once a
+        second.
+        """
+        if self.active or self.requests != self.idle_requests:
+            self.idle_requests = self.requests
+            self.idle_since = now
+        elif now - self.idle_since >= allowed_s and not self.unread:
+            self.force_close()
 
-    def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> "Refused":
-        """Answers a request that was not read to its end; the connection ends behind the answer."""
+    def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> None:
+        """Answers a request that was not read to its end; the connection has to `linger` afterwards."""
         self.head_since = 0.0
         if self.transport is not None:
             self.transport.write(self.error_answer(error, request_id, write_body, keep=False))
-        return Refused(self)
 
     @staticmethod
     def error_answer(error: GatewayError, request_id: str, write_body: WriteBody, *, keep: bool) -> bytes:
         """A whole answer, head and body. `keep`: the connection stays."""
         status, headers, body = render(error, request_id, write_body)
-        lines = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items())
+        lines = b"".join([b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers.items()])
         return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n%b\r\n%b" % (
             status,
             REASONS[status],
@@ -245,8 +244,9 @@ class ClientWire(web.RequestHandler):
         )
 
     def refuse_head(self, error: GatewayError) -> None:
-        """The same for a request whose head will never be complete, so that no handler can return it."""
-        self._loop.create_task(self.refuse(error, new_id()).write_eof())
+        """The same for a request whose head will never be complete, so that no handler sees to the rest."""
+        self.refuse(error, new_id())
+        asyncio.get_running_loop().create_task(self.linger())
 
     async def linger(self) -> None:
         """Drops what the client still sends, until it closes or LINGER_SECONDS are over; then closes.
@@ -254,7 +254,7 @@ class ClientWire(web.RequestHandler):
         Closing while bytes are unread resets the connection, and the answer could be lost before the client
         reads it.
         """
-        self._gone = self._loop.create_future()
+        self._gone = asyncio.get_running_loop().create_future()
         transport = self.transport
         if transport is None:
             return
@@ -265,6 +265,13 @@ class ClientWire(web.RequestHandler):
                 await self._gone
         except TimeoutError:
             self.force_close()
+
+    def force_close(self) -> None:
+        """Ends the connection, whatever is under way."""
+        if self._reader is not None:
+            self._reader.force_close()
+        elif self.transport is not None:
+            self.transport.close()
 
     def eof_received(self) -> None:
         # A client that closed its half is taken for gone: nobody waits half-closed for an answer, but a
@@ -286,47 +293,31 @@ class ClientWire(web.RequestHandler):
             self.express = None
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        super().connection_lost(exc)
+        self.transport = None
+        reader = self._reader
+        if reader is not None:
+            # It refers to this object.
+            self._reader = None
+            reader.connection_lost(exc)
+        self.host.closed(self)
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self.writing_paused = True
+        if self._reader is not None:
+            self._reader.pause_writing()
         feed = self.feed
         if feed is not None and not feed.closed:
             feed.writing_paused = True
             feed.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self.writing_paused = False
+        if self._reader is not None:
+            self._reader.resume_writing()
         feed = self.feed
         if feed is not None and not feed.closed:
             feed.writing_paused = False
             feed.transport.resume_reading()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """aiohttp could not read a request: an error object instead of its text page, and no traceback."""
-        return self.refuse(unreadable(status, exc), new_id())
-
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp drops what is left of a request's body; that it can't be read is the client's doing."""
-        if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
-            super().log_exception(*args, **kwargs)
-
-
-class Refused(Written):
-    """What a handler gives back when `ClientWire.refuse` has written the answer."""
-
-    def __init__(self, wire: ClientWire) -> None:
-        super().__init__(keep_alive=False)
-        self._wire = wire
-
-    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
-        await self._wire.linger()
 
 
 def header_too_large() -> InvalidRequest:
@@ -335,12 +326,3 @@ def header_too_large() -> InvalidRequest:
         status=431,
         code="header_too_large",
     )
-
-
-def unreadable(status: int, exc: BaseException | None) -> GatewayError:
-    """What aiohttp's parser refused. Never repeats the client's bytes."""
-    if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
-        return header_too_large()
-    if status < 500:
-        return InvalidRequest("the request is not valid HTTP/1.x", status=status, code="bad_request")
-    return Internal("the gateway failed")

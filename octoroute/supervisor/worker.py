@@ -10,7 +10,7 @@ import select
 import signal
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -112,7 +112,7 @@ class Worker:
         gc.set_threshold(YOUNG_OBJECTS)
         self.channel.send("ready")
         # Ends with the last connection, TLS handshakes included, of which aiohttp does not know yet.
-        ended = asyncio.gather(*(server.wait_closed() for server in servers))
+        ended = asyncio.get_running_loop().create_task(_all_closed(servers))
         code = await self.stop
         self.api.begin_drain()
         await self._accept_the_last()
@@ -215,3 +215,8 @@ class Worker:
         while waiting.poll(0) and self.loop.time() < deadline:  # noqa: ASYNC110 - no event tells it
             # uvloop accepts one connection in each turn.
             await asyncio.sleep(0)
+
+
+async def _all_closed(servers: Iterable[asyncio.Server]) -> None:
+    for server in servers:
+        await server.wait_closed()

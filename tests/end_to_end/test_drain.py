@@ -132,7 +132,10 @@ async def test_a_request_that_comes_in_the_last_moment_is_served(fleet: Fleet, k
     for pid in asleep:
         os.kill(pid, signal.SIGCONT)
     replies = await asyncio.gather(*(client.reply() for client in clients))
-    assert [(reply.status, reply.headers["connection"]) for reply in replies] == [(200, "close")] * 8
+    # One that was answered just before the worker took notice of the signal is not told.
+    told = {(reply.status, reply.headers.get("connection")) for reply in replies}
+    assert told <= {(200, "close"), (200, None)}
+    assert {await client.read_raw() for client in clients} == {b""}
     assert await fleet.code() == 0
 
 
