@@ -15,6 +15,7 @@ from octoroute._delivered import Delivered
 from octoroute._framing import Framing
 from octoroute._http1 import Head
 from octoroute._relay import Relay
+from octoroute._send import Sender
 from octoroute._sse import first_data_event, names
 from octoroute.upstream.events import EventReader
 
@@ -104,6 +105,8 @@ class Connection(Relay):
         super().__init__()
         self.pool = pool
         self.dial: Dial | None = None
+        # Where the socket is known (dial.py).
+        self.sender: Sender | None = None
         self.client: ClientSide | None = None
         self.promise: Promise | None = None
         self.reason = ""
@@ -122,6 +125,11 @@ class Connection(Relay):
         if dial is not None:
             dial.made(self)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.sender is not None:
+            self.sender.forget()
+        super().connection_lost(exc)
+
     def ask(
         self,
         request: tuple[bytes | memoryview, ...],
@@ -131,8 +139,8 @@ class Connection(Relay):
         ping_ns: int,
         promise: Promise,
     ) -> None:
-        """Writes the request (pieces of head and body). Times are in nanoseconds, `deadline_ns` on the
-        monotonic clock.
+        """Writes the request: pieces of head and body, none where it was sent already. Times are in
+        nanoseconds, `deadline_ns` on the monotonic clock.
         """
         self.client = client
         self.reason = ""
@@ -144,8 +152,8 @@ class Connection(Relay):
         if self.closed:
             # Lost between the end of the connecting and now.
             self.on_failure("closed")
-        else:
-            self.pool.outbox.post(self.transport, request)
+        elif request:
+            self.pool.outbox.post(self.transport, request, self.sender)
 
     async def inquire(
         self, request: bytes, client: ClientSide, deadline_ns: int, idle_ns: int = 0

@@ -1,6 +1,9 @@
 cdef class Dial:
     cdef object _pool
     cdef object _caller
+    cdef tuple _unsent
+    cdef object _socket
+    cdef int _fd
     cdef object _work
     cdef object _waited
     cdef object _timer
@@ -8,5 +11,10 @@ cdef class Dial:
 
     cpdef begin(self, double within_s)
     cpdef made(self, connection)
+    cdef _open(self, address)
+    cdef bint _send(self, sock) except -1
+    cdef _adopt(self, loop)
+    cdef _drop_socket(self)
+    cdef _failure(self, error)
     cdef _stop_timer(self)
     cdef _stop(self)

@@ -46,7 +46,7 @@ cdef class Forwarding:
     @cython.locals(connection=Connection)
     cpdef start(self)
 
-    cpdef connected(self, Connection connection)
+    cpdef connected(self, Connection connection, tuple unsent)
     cpdef unconnected(self, error)
     cpdef set_result(self, verdict)
     cdef _follow(self, bint over)
@@ -56,7 +56,7 @@ cdef class Forwarding:
     @cython.locals(endpoint=Endpoint, site=Site, view=RequestView)
     cdef _begin(self, lease)
 
-    cdef _ask(self, Connection connection, promise)
+    cdef _ask(self, Connection connection, tuple unsent, promise)
 
     @cython.locals(site=Site)
     cpdef _watch(self, Connection connection)

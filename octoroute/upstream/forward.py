@@ -22,8 +22,7 @@ from octoroute.upstream.booking import book_stream
 from octoroute.upstream.client import Client
 from octoroute.upstream.concluding import conclude
 from octoroute.upstream.connection import DOUBT_NS, PING_NS, Connection, Promise, Verdict
-from octoroute.upstream.continuing import may_continue
-from octoroute.upstream.dial import Dial
+from octoroute.upstream.dial import Dial, Pieces
 from octoroute.upstream.failure import Failure, nobody
 from octoroute.upstream.forwarder import Forwarder
 from octoroute.upstream.hedge import Hedge, may_hedge
@@ -71,22 +70,8 @@ class Forwarding:
         self.struck: set[Endpoint] = set()
         self.failure: Failure | None = None
         self.hedge: Hedge | None = None
+        # Made when there is a connection to watch over.
         self.rescue: Rescue | None = None
-        if view.stream and group.replicated and terms.resume and may_continue(view.path, view.fields):
-            active, queue = forwarder.active, self.queue
-            self.rescue = Rescue(
-                view,
-                group,
-                sites,
-                terms,
-                active,
-                client,
-                outcome,
-                self.budget,
-                queue,
-                plan.target,
-                self.tried,
-            )
         # While it waits for a place.
         self.ticket: Ticket | None = None
         self._done = done
@@ -114,9 +99,9 @@ class Forwarding:
             self._begin(lease)
             connection = self._site.pool.take()
             if connection is not None:
-                self._ask(connection, self)
+                self._ask(connection, self._request, self)
             else:
-                self._dial = self._site.pool.dial(self._deadline_ns, self)
+                self._dial = self._site.pool.dial(self._deadline_ns, self, self._request)
             return
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -141,11 +126,11 @@ class Forwarding:
 
     # The connection that `start` had made (dial.py: Caller).
 
-    def connected(self, connection: Connection) -> None:
-        """The request goes out at once."""
+    def connected(self, connection: Connection, unsent: Pieces) -> None:
+        """What is left of the request goes out at once."""
         self._dial = None
         try:
-            self._ask(connection, self)
+            self._ask(connection, unsent, self)
         except BaseException as error:
             if self._connection is None:
                 connection.close()
@@ -242,22 +227,27 @@ class Forwarding:
             except UpstreamFailed as error:
                 return self._book(Failure(error, "connect", transient=True))
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._ask(connection, future)
+        self._ask(connection, self._request, future)
         return self._ended(await future)
 
-    def _ask(self, connection: Connection, promise: Promise) -> None:
+    def _ask(self, connection: Connection, unsent: Pieces, promise: Promise) -> None:
         view, outcome, client = self.view, self.outcome, self.client
         if outcome.overhead_s < 0:
             outcome.overhead_s = (time.monotonic_ns() - view.read_ns) * 1e-9 - outcome.waited_s
-        self._watch(connection)
+        lost = connection.closed
+        if lost:
+            self._watch(connection)
         connection.ask(
-            self._request,
+            unsent,
             client if self._gathering is None else self._gathering.on_behalf_of(client, connection),
             self._deadline_ns,
             self.terms.idle_ns,
             PING_NS if view.stream else 0,
             promise,
         )
+        if not lost:
+            # While the server reads.
+            self._watch(connection)
         if self._asks_usage:
             connection.leave_out_usage()
         if self.terms.hedge_s is not None and outcome.attempts == 1 and may_hedge(view):
@@ -275,8 +265,11 @@ class Forwarding:
         self.forwarder.active[connection] = self.tried[-1]
         if self.view.stream:
             connection.watch_ns = DOUBT_NS
+            if self.rescue is None:
+                self.rescue = Rescue.of(self)
             if self.rescue is not None:
                 self.rescue.watch_over(connection, self.tried[-1])
+            client.prepare()
         client.attach(connection)
 
     def _ended(self, verdict: Verdict) -> bool:

@@ -9,6 +9,7 @@ cdef class Pool:
     cdef public str host
     cdef public object port
     cdef public object tls
+    cdef public object address
     cdef public str server_name
     cdef public double connect_s
     cdef public object clock
@@ -28,7 +29,7 @@ cdef class Pool:
     @cython.locals(now=double, idle=list)
     cpdef take(self)
 
-    cpdef dial(self, long long deadline_ns, caller)
+    cpdef dial(self, long long deadline_ns, caller, tuple request=*)
 
     @cython.locals(now=double)
     cpdef give(self, connection)

@@ -6,6 +6,7 @@ that is learnt here.
 """
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from octoroute.errors import UpstreamFailed
 from octoroute.upstream.connection import Connection
-from octoroute.upstream.dial import Caller, Dial
+from octoroute.upstream.dial import Address, Caller, Dial, Pieces
 from octoroute.upstream.outbox import Outbox
 
 IDLE_SECONDS = 4.0
@@ -51,6 +52,8 @@ class Pool:
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = _tls(tls_verify) if parts.scheme == "https" else None
+        # None: it has to be looked up, or more than TCP is spoken (dial.py).
+        self.address = None if self.tls else _address(self.host, self.port)
         self.server_name = (tls_server_name or self.host) if self.tls else None
         self.connect_s = connect_s
         self.clock = clock
@@ -88,10 +91,12 @@ class Pool:
             connection.close()
         return None
 
-    def dial(self, deadline_ns: int, caller: Caller) -> Dial:
-        """Begins a new connection, to be there by a time of the monotonic clock."""
+    def dial(self, deadline_ns: int, caller: Caller, request: Pieces = ()) -> Dial:
+        """Begins a new connection, to be there by a time of the monotonic clock. `request` may be sent before
+        the caller hears of it.
+        """
         self.opened += 1
-        dial = Dial(self, caller)
+        dial = Dial(self, caller, request)
         dial.begin(min(self.connect_s, (deadline_ns - time.monotonic_ns()) * 1e-9))
         return dial
 
@@ -205,7 +210,7 @@ class _Waiter:
     def __init__(self, future: asyncio.Future[Connection]) -> None:
         self._future = future
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: Connection, unsent: Pieces) -> None:  # noqa: ARG002
         if self._future.done():
             connection.close()
         else:
@@ -214,6 +219,15 @@ class _Waiter:
     def unconnected(self, error: UpstreamFailed) -> None:
         if not self._future.done():
             self._future.set_exception(error)
+
+
+def _address(host: str, port: int) -> Address | None:
+    """Address family and socket address, where the host is an address."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return None
+    return found[0][0], found[0][4]
 
 
 @cache

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -31,6 +31,7 @@ from octoroute.upstream.continuing import (
     asked_limit,
     continuation,
     limit_to,
+    may_continue,
     wants_usage,
 )
 from octoroute.upstream.events import DONE, write_event
@@ -42,6 +43,9 @@ from octoroute.upstream.sequel import Sequel, Spent
 from octoroute.upstream.site import Site
 from octoroute.upstream.transcript import Transcript
 from octoroute.upstream.waiting import WaitingRoom
+
+if TYPE_CHECKING:
+    from octoroute.upstream.forward import Forwarding
 
 # A request that brings down whoever answers it must not go through a whole fleet.
 MAX_BREAKS: Final = 8
@@ -83,6 +87,18 @@ class Rescue:
     stalled: bool = False  # by silence only, so that it may be alive
     stalls: int = 0
     whole: bool = True  # what the client got ends with a whole event
+
+    @classmethod
+    def of(cls, request: "Forwarding") -> "Rescue | None":
+        """For a stream that could be continued; None for others."""
+        view, group, terms, client = request.view, request.group, request.terms, request.client
+        if not (group.replicated and terms.resume and may_continue(view.path, view.fields)):
+            return None
+        active, queue, target = request.forwarder.active, request.queue, request.plan.target
+        outcome, budget = request.outcome, request.budget
+        return cls(
+            view, group, request.sites, terms, active, client, outcome, budget, queue, target, request.tried
+        )
 
     @property
     def stall_ns(self) -> int:

@@ -1,9 +1,14 @@
 """Connections to servers are used again where that is safe, and nobody notices when it was not."""
 
 import asyncio
+from contextlib import suppress
+
+import orjson
+import pytest
 
 from tests.end_to_end.conftest import StartGateway, StartServer
-from tests.end_to_end.fleet import endpoint, fleet_config
+from tests.end_to_end.fleet import endpoint, fleet_config, full_port
+from tests.end_to_end.test_observability import scrape_until
 from tests.end_to_end.wire_client import WireClient, chat, converse
 
 PATH = "/v1/chat/completions"
@@ -133,3 +138,38 @@ async def test_a_client_may_send_the_next_request_before_the_answer(
         client.send_raw(first + last)
         answers = await client.read_raw()
     assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("characters", [10, 3_000_000], ids=["in one write", "in many"])
+async def test_a_server_that_takes_its_time_to_accept_gets_the_request_whole(
+    serve: StartServer, gateway: StartGateway, characters: int
+) -> None:
+    """Its backlog is full when it is asked, and has room a moment later."""
+    spare = await serve("vllm")
+    bodies: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            bodies.put_nowait(await reader.readexactly(length))
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"late":true}')
+        writer.close()
+
+    with full_port() as (full, only, base_url):
+        late = endpoint(spare, base_url=base_url)
+        one = await gateway(
+            fleet_config(
+                [late],
+                server={"max_content_chars": 4_000_000},
+                health={"interval_seconds": 3600.0},
+                timeouts={"connect_seconds": 60.0},
+            )
+        )
+        async with WireClient(one.port) as client:
+            client.post(PATH, chat("x" * characters))
+            await scrape_until(one.port, lambda counts: counts["octoroute_in_flight{tier=fast}"] == 1)
+            only.close()
+            async with await asyncio.start_server(accepted, sock=full, limit=1 << 20):
+                assert (await client.reply()).status == 200
+        assert orjson.loads(await bodies.get())["messages"][0]["content"] == "x" * characters
