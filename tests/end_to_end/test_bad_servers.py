@@ -88,10 +88,16 @@ async def test_an_answer_that_is_no_http_becomes_a_502_and_its_connection_is_not
 
 @pytest.mark.parametrize("wrong", NO_CHUNK)
 async def test_a_stream_that_becomes_no_http_ends_with_an_error(fleet: Fleet, wrong: str) -> None:
-    fleet.server.script(lambda _: [SSE, chunk(EVENT), 0.05, *NO_CHUNK[wrong]])
-    reply = await converse(fleet.port, stream=True)
+    seen = asyncio.Event()
+    fleet.server.script(lambda _: [SSE, chunk(EVENT), seen, *NO_CHUNK[wrong]])
+    async with WireClient(fleet.port) as client:
+        client.post("/v1/chat/completions", chat(stream=True))
+        reply = await client.head()
+        assert (reply.status, await client.data_of(len(EVENT))) == (200, EVENT)
+        seen.set()
+        while data := await client.data():
+            reply.body += data
     fleet.server.script(None)
-    assert (reply.status, reply.text, reply.ended) == (200, "hello", True)
     assert reply.headers["x-request-id"] in reply.events[-1]["error"]["message"]
     assert b"[DONE]" not in reply.body
     await _next_works(fleet)
