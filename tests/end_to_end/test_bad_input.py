@@ -30,7 +30,7 @@ class Fleet:
         error = reply.error
         assert error["type"] == "invalid_request_error"
         assert error["param"] == param
-        assert str(self.server.port) not in error["message"]
+        assert f":{self.server.port}" not in error["message"]
         assert "Traceback" not in self.gateway.log
         assert (await converse(self.gateway.port)).status == 200
         return error

@@ -232,7 +232,7 @@ async def test_when_all_are_dead_the_client_gets_an_error_object_without_address
         assert reply.status in (502, 503)
         assert reply.error["type"] in ("api_error", "server_error")
         assert reply.headers["x-request-id"] in reply.error["message"]
-        assert not any(str(server.port).encode() in reply.body for server in servers)
+        assert not any(f":{server.port}".encode() in reply.body for server in servers)
     assert (reply.status, "retry-after" in reply.headers) == (503, True)
 
 
