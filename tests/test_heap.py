@@ -1,4 +1,4 @@
-"""What is freed is there for the next request: to ask for memory again page by page costs a fifth of its CPU."""
+"""What is freed is there for the next request: memory asked for anew, page by page, takes CPU time."""
 
 import os
 import subprocess
