@@ -30,4 +30,5 @@ def test_what_requests_free_is_kept_for_the_next_ones() -> None:
     )
     if told.stdout:  # another C library keeps what it likes
         usual, kept = map(int, told.stdout.split())
-        assert kept < 100 < usual
+        # Where the system gives memory in large pages, there are few faults in either case.
+        assert 10 * kept < usual
