@@ -11,7 +11,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 OF_SYSTEM = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LOWEST, HIGHEST = 10_000, 65_535
+# Browsers refuse to connect to some ports; the highest of them is 10080.
+LOWEST, HIGHEST = 12_000, 65_535
 BLOCK = 200
 
 
