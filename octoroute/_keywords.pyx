@@ -1,7 +1,8 @@
 """Which of several groups of words a text has, whatever their case: one pass, however many words there are.
 
-Lower case is that of str.lower(). Of the characters beyond ASCII two alone have an ASCII letter in it: U+212A,
-the kelvin sign, is a k; U+0130 is an i with a mark of its own behind it, so that no word goes on there.
+Lower case is that of str.lower(). Of the characters beyond ASCII two alone have an ASCII letter in it:
+U+212A, the kelvin sign, is a k; U+0130 is an i with a mark of its own behind it, so that no word goes on
+there.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -37,7 +38,7 @@ cdef class Keywords:
     cdef int[MOST_WORDS] group
     cdef int[MOST_WORDS] begin
     cdef int[MOST_WORDS] length
-    cdef int[MOST_WORDS] following  # the next word with the same first letter, in the order of groups; -1: none
+    cdef int[MOST_WORDS] following  # the next word with the same first letter, by groups; -1: none
     cdef int[128] first             # the first of them
 
     def __init__(self, groups):
