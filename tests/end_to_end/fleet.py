@@ -156,6 +156,7 @@ class Gateway:
                     assert self.process.poll() is None, f"the gateway ended while starting:\n{self.log}"
                     await asyncio.sleep(0.02)  # another process: there is no event to wait for
         except TimeoutError:
+            self.kill()
             raise AssertionError(f"the gateway was not ready in {START_SECONDS} s:\n{self.log}") from None
 
     async def stop(self) -> None:
