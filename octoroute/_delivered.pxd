@@ -19,7 +19,7 @@ cdef class Delivered:
     cdef Py_ssize_t run_bytes
     cdef Py_ssize_t run_size
     cdef Py_ssize_t run_pieces
-    cdef readonly Py_ssize_t size          # bytes of `items`
+    cdef readonly Py_ssize_t size          # bytes of `items`, of those since `expect`
 
     cdef bint add_alike(self, bytes data, bint framed) except -1
     cdef int put(self, const unsigned char* text, Py_ssize_t n) except -1

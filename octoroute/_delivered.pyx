@@ -173,9 +173,23 @@ cdef class Delivered:
         return self.size > MAX_BYTES or self.run_bytes > MAX_TEXT
 
     def expect(self, Pattern pattern):
-        """Of writes that begin where an event does, keep the text of events like these. After `take`."""
+        """Of writes that begin where an event does, keep the text of events like these. What is much is
+        counted anew.
+        """
         self.end_run()
         self.pattern = pattern
+        self.size = 0
+
+    @property
+    def expects(self):
+        """Whether it has been told what events are like."""
+        return self.pattern is not None
+
+    @property
+    def latest(self):
+        """The last write, if it is kept as it was written; else nothing."""
+        cdef object last = self.items[len(self.items) - 1] if self.items and not self.run_pieces else b""
+        return last if type(last) is bytes else b""
 
     def take(self):
         """What was added since the last call, in its order: bytes, and of events that were alike (name of the

@@ -147,6 +147,20 @@ def test_the_text_of_events_that_are_alike_is_kept_in_its_order_and_all_else_as_
         assert getattr(transcript, name) == getattr(oracle, name)
 
 
+def test_what_came_before_it_was_known_what_events_are_like_stays_as_it_came() -> None:
+    relay = kept()
+    first = chunk(written(LEARNT, 1, "a"))
+    relay.data_received(STREAM_HEAD + first)
+    delivered = relay.delivered
+    assert delivered is not None
+    assert (delivered.latest, delivered.expects) == (first, False)
+    delivered.expect(Pattern(written(LEARNT, 1, "a"), b"content"))
+    for text in "bc":
+        relay.data_received(chunk(written(LEARNT, 2, text)))
+    assert (delivered.latest, delivered.expects, delivered.size) == (b"", True, 0)
+    assert delivered.take() == [first, (b"content", b"bc", 2)]
+
+
 def test_events_that_are_alike_leave_nothing_but_their_text() -> None:
     relay = kept()
     relay.data_received(STREAM_HEAD + chunk(written(LEARNT, 1, "a")))

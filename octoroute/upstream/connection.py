@@ -91,8 +91,8 @@ class Rescue(Protocol):
     def possible(self, connection: "Connection") -> bool:
         """Whether the stream could be continued by another server now."""
 
-    def absorb(self, connection: "Connection") -> object:
-        """Takes over what was delivered so far."""
+    def relieve(self, connection: "Connection") -> object:
+        """Much was delivered since it was last asked."""
 
     def note_break(self, connection: "Connection") -> None:
         """The stream broke, and is to be continued or ended there."""
@@ -289,7 +289,7 @@ class Connection(Relay):
 
     def on_delivered(self) -> None:
         if self.rescue is not None:
-            self.rescue.absorb(self)
+            self.rescue.relieve(self)
 
     def on_error_word(self, data: bytes) -> bool:
         rescue = self.rescue

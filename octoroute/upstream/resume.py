@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 # A request that brings down whoever answers it must not go through a whole fleet.
 MAX_BREAKS: Final = 8
+# Of a write that is read to see what its last event is like.
+FEW_BYTES: Final = 2048
 STALLED: Final = "stalled"  # as connection.py says it
 # Between two looks for an endpoint that recovers.
 WAIT_SECONDS: Final = 0.05
@@ -117,6 +119,20 @@ class Rescue:
             if so_far.refusal:
                 connection.delivered = None
         return so_far
+
+    def relieve(self, connection: Connection) -> None:
+        """Much was delivered. Most streams never break: what nobody had to read yet stays as it was written,
+        and of what follows and is like the last event the text alone is kept.
+        """
+        delivered = connection.delivered
+        if self.so_far is None and connection.clean and delivered is not None and not delivered.expects:
+            latest = delivered.latest
+            if len(latest) <= FEW_BYTES:
+                pattern = Transcript(FEW_BYTES, framed=connection.passes_framing).absorb(latest)
+                if pattern is not None:
+                    delivered.expect(pattern)
+                    return
+        self.absorb(connection)
 
     def possible(self, connection: Connection) -> bool:
         """Whether the stream could be continued by another server now."""
