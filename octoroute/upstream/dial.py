@@ -130,6 +130,9 @@ class Dial:
         sock = self._socket
         self._work = loop.create_connection(self._connection, sock=sock)
         self._step(None)
+        if self._work is None:
+            self._drop_socket()
+            return
         self._socket = None
         if sock is not None and isinstance(loop, uvloop.Loop):
             # Its transports own the descriptor, and may close it before they have heard of this object;
