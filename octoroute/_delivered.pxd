@@ -9,7 +9,7 @@ cdef class Pattern:
 
     cdef Py_ssize_t end_of(
         self, const unsigned char* p, Py_ssize_t at, Py_ssize_t n, Py_ssize_t* begin, Py_ssize_t* end
-    ) noexcept
+    ) except -2
 
 
 cdef class Delivered:

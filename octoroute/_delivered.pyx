@@ -46,7 +46,7 @@ cdef class Pattern:
 
     cdef Py_ssize_t end_of(
         self, const unsigned char* p, Py_ssize_t at, Py_ssize_t n, Py_ssize_t* begin, Py_ssize_t* end
-    ) noexcept:
+    ) except -2:
         """Offset behind the event of this kind at `at`, its text from `begin` to `end`; -1: it is another."""
         at = behind(p, at, n, self.first)
         if self.text_first:
@@ -97,7 +97,7 @@ cdef Py_ssize_t number_end(const unsigned char* p, Py_ssize_t at, Py_ssize_t n) 
     return at if 0 < at - begin <= MAX_DIGITS else -1
 
 
-cdef Py_ssize_t behind(const unsigned char* p, Py_ssize_t at, Py_ssize_t n, bytes what) noexcept:
+cdef Py_ssize_t behind(const unsigned char* p, Py_ssize_t at, Py_ssize_t n, bytes what) except -2:
     """Offset behind `what`, -1: it does not stand at `at`."""
     cdef Py_ssize_t length = len(what)
     if at < 0 or n - at < length or memcmp(p + at, PyBytes_AS_STRING(what), length) != 0:
