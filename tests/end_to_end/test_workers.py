@@ -160,6 +160,7 @@ async def test_a_worker_with_corrupt_memory_drains_and_a_clean_one_takes_its_pla
         fleet_config(
             [endpoint(sound, weight=weight), endpoint(flawed, priority=2)],
             balanced=[endpoint(sound, name="other")],
+            deep=[endpoint(sound, name="another")],
             health={**HOUR, "failures": 1},
         )
     )
@@ -168,6 +169,8 @@ async def test_a_worker_with_corrupt_memory_drains_and_a_clean_one_takes_its_pla
     async with AsyncExitStack() as stack:
         stream = await Stream.open(stack, one.port, "balanced")
         assert stream.worker == first
+        # Weights are looked at when a tier is first asked, and then when something has changed.
+        assert (await converse(one.port)).status == 200
         try:
             assert corrupt(pid, weight) > 0
         except PermissionError:
