@@ -19,7 +19,9 @@ cdef class Delivered:
     cdef Py_ssize_t run_bytes
     cdef Py_ssize_t run_size
     cdef Py_ssize_t run_pieces
-    cdef readonly Py_ssize_t size          # bytes of `items`, of those since `expect`
+    cdef Py_ssize_t text_bytes             # of the runs in `items`
+    cdef Py_ssize_t max_text
+    cdef readonly Py_ssize_t size          # bytes of `items` kept as they were written, since `expect`
 
     cdef bint add_alike(self, bytes data, bint framed) except -1
     cdef int put(self, const unsigned char* text, Py_ssize_t n) except -1

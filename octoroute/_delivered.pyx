@@ -11,8 +11,7 @@ from libc.string cimport memcmp, memcpy
 
 from octoroute._framing cimport chunk_begin
 
-cdef Py_ssize_t MAX_BYTES = 8192           # kept as they were written: more had better be read
-cdef Py_ssize_t MAX_TEXT = 32768           # bytes of text
+cdef Py_ssize_t MAX_BYTES = 8192           # kept as they were written; more had better be read
 cdef int MAX_DIGITS = 18
 
 
@@ -106,10 +105,13 @@ cdef Py_ssize_t behind(const unsigned char* p, Py_ssize_t at, Py_ssize_t n, byte
 
 
 cdef class Delivered:
-    """`add` what was written; `take` it over when there is `much`."""
+    """`add` what was written; `take` it over when there is `much`: more than `max_text` bytes of the text of
+    events that were alike, or more than is good of what is kept as it was written.
+    """
 
-    def __cinit__(self):
+    def __init__(self, Py_ssize_t max_text):
         self.items = []
+        self.max_text = max_text
 
     def __dealloc__(self):
         free(self.run)
@@ -161,7 +163,7 @@ cdef class Delivered:
         if self.run_pieces:
             text = PyBytes_FromStringAndSize(self.run, self.run_bytes)
             self.items.append((self.pattern.name, text, self.run_pieces))
-            self.size += self.run_bytes
+            self.text_bytes += self.run_bytes
             self.run_bytes = self.run_pieces = 0
 
     cdef void add(self, bytes data):
@@ -170,11 +172,11 @@ cdef class Delivered:
         self.size += len(data)
 
     cdef bint much(self) noexcept:
-        return self.size > MAX_BYTES or self.run_bytes > MAX_TEXT
+        return self.size > MAX_BYTES or self.text_bytes + self.run_bytes > self.max_text
 
     def expect(self, Pattern pattern):
-        """Of writes that begin where an event does, keep the text of events like these. What is much is
-        counted anew.
+        """Of writes that begin where an event does, keep the text of events like these. What is kept as it
+        was written is counted anew.
         """
         self.end_run()
         self.pattern = pattern
@@ -197,5 +199,5 @@ cdef class Delivered:
         """
         self.end_run()
         taken, self.items = self.items, []
-        self.size = 0
+        self.size = self.text_bytes = 0
         return taken

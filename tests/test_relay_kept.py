@@ -14,7 +14,7 @@ from tests.test_relay import STREAM_HEAD, UNTIL_CLOSE_HEAD, Answer, chunk, event
 def kept(*, recoded: bool = False) -> Answer:
     """An answer whose deliveries somebody wants."""
     relay = Answer(recoded=recoded)
-    relay.delivered = Delivered()
+    relay.delivered = Delivered(1 << 20)
     return relay
 
 
@@ -171,6 +171,17 @@ def test_events_that_are_alike_leave_nothing_but_their_text() -> None:
     for at in range(1000):
         relay.data_received(chunk(written(LEARNT, at, "é")))
     assert delivered.take() == [(b"content", "é".encode() * 1000, 1000)]
+
+
+def test_their_text_is_offered_to_be_taken_when_it_is_more_than_was_allowed() -> None:
+    relay = kept()
+    relay.delivered = delivered = Delivered(100)
+    relay.data_received(STREAM_HEAD + chunk(written(LEARNT, 1, "a")))
+    delivered.expect(Pattern(written(LEARNT, 1, "a"), b"content"))
+    other = chunk(b": a comment between them\n\n")
+    for text in ("b" * 60, "", "c" * 40, "d"):
+        relay.data_received(chunk(written(LEARNT, 2, text)) if text else other)
+        assert ("delivered" in relay.calls) is (text == "d")
 
 
 @pytest.mark.parametrize(

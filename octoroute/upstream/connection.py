@@ -84,9 +84,8 @@ class Rescue(Protocol):
     def stall_ns(self) -> int:
         """Silence after which the stream counts as broken if it can be continued; 0: never."""
 
-    @property
-    def keeps(self) -> bool:
-        """Whether it wants what is delivered."""
+    def record(self) -> Delivered | None:
+        """Where what is delivered has to be kept, if it wants that."""
 
     def possible(self, connection: "Connection") -> bool:
         """Whether the stream could be continued by another server now."""
@@ -189,8 +188,8 @@ class Connection(Relay):
         if head.event_stream and head.status == 200:
             self.carried_stream = True
             if self._lives():
-                if self.rescue is not None and self.rescue.keeps:
-                    self.delivered = Delivered()
+                if self.rescue is not None:
+                    self.delivered = self.rescue.record()
                 self._start()
         elif self.framing.done:
             problem = self._unlikely() if head.status == 200 else ""

@@ -107,6 +107,10 @@ class Rescue:
         """Twice as long after each stall: where all servers are slow, going to and fro makes them slower."""
         return self.terms.stall_ns << self.stalls
 
+    def record(self) -> Delivered | None:
+        """For what the relay delivers, until the first break."""
+        return Delivered(self.terms.resume_bytes) if self.keeps else None
+
     def absorb(self, connection: Connection) -> Transcript:
         """Takes over what was delivered so far."""
         so_far = self.so_far
@@ -158,9 +162,9 @@ class Rescue:
         self.endpoint = endpoint
         if endpoint.spec.model in self.group.replicated:
             connection.rescue = self
-            if self.keeps and connection.head is not None:
+            if connection.head is not None:
                 # It asked beside the first, and is about to flow.
-                connection.delivered = Delivered()
+                connection.delivered = self.record()
             connection.watch_ns = min(self.stall_ns, DOUBT_NS) if self.stall_ns else DOUBT_NS
 
     async def carry_on(self) -> None:

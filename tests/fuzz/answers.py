@@ -115,7 +115,7 @@ def kept(data: bytes) -> None:
     recoded, size = bool(data[0] & 1), 16 + data[0] // 2
     cuts, payload = data[2 : 2 + data[1] % 16], data[2 + data[1] % 16 :]
     relay = Answer(recoded=recoded)
-    relay.delivered = delivered = Delivered()
+    relay.delivered = delivered = Delivered(1 << 20)
     delivered.expect(Pattern(written(LEARNT, 1, "x"), b"content"))
     chunks = [chunk(payload[at : at + size]) for at in range(0, len(payload), size)]
     wire = STREAM_HEAD + b"".join(chunks) + b"0\r\n\r\n"
