@@ -124,7 +124,6 @@ def warning_line(warnings: Iterable[str]) -> bytes:
     return b"x-octoroute-warning: %b\r\n" % printable.encode()
 
 
-@dataclass
 class Outcome:
     """What came of a request. Times are seconds; `ttft_s` and `overhead_s` are negative where there was none.
 
@@ -133,30 +132,39 @@ class Outcome:
     `result`: `ok`, `client_gone`, `error` (nothing of an answer went out), `broken` (the answer ended early).
     """
 
-    status: int = 0
-    result: str = "error"
-    endpoint: str = ""
-    attempts: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)  # (endpoint, why) of attempts in vain
-    hedge: str = ""  # what came of a second attempt beside the first, or why there was none when it was due
-    beside: tuple[str, str] = (
-        "",
-        "",
-    )  # its endpoint, or the one that it outpaced, and why that gave no answer
-    unretried: str = ""  # why the last attempt was in vain, where the retry budget allowed no other
-    # (endpoint, `resumed`, `refused` or `failed`) of each server that left its stream unfinished
-    recoveries: list[tuple[str, str]] = field(default_factory=list)
-    ttft_s: float = -1.0
-    overhead_s: float = -1.0
-    duration_s: float = 0.0
-    bytes_out: int = 0
-    chunks: int = 0
-    prompt_tokens: int = -1
-    completion_tokens: int = -1
-    error: str = ""
-    tail: bytes = b""  # the end of the answer as it was read, where `usage` stands
-    gap_counts: bytes = b""  # native uint32 for each bucket of the gaps between chunks
-    gap_sum_s: float = 0.0
-    earlier_attempts: int = 0
-    waited_s: float = 0.0  # for a place at an endpoint; no part of `overhead_s`
-    charged: int = 0  # tokens, by the queue of the tier in which it waited last
+    def __init__(self, **known: Any) -> None:
+        # Written out: what a dataclass makes of it costs each request thirty times as much.
+        self.status = 0
+        self.result = "error"
+        self.endpoint = ""
+        self.attempts = 0
+        # (endpoint, why) of attempts in vain
+        self.failures: list[tuple[str, str]] = []
+        # What came of a second attempt beside the first, or why there was none when it was due.
+        self.hedge = ""
+        # Its endpoint, or the one that it outpaced, and why that gave no answer.
+        self.beside = ("", "")
+        # Why the last attempt was in vain, where the retry budget allowed no other.
+        self.unretried = ""
+        # (endpoint, `resumed`, `refused` or `failed`) of each server that left its stream unfinished
+        self.recoveries: list[tuple[str, str]] = []
+        self.ttft_s = -1.0
+        self.overhead_s = -1.0
+        self.duration_s = 0.0
+        self.bytes_out = 0
+        self.chunks = 0
+        self.prompt_tokens = -1
+        self.completion_tokens = -1
+        self.error = ""
+        # The end of the answer as it was read, where `usage` stands.
+        self.tail = b""
+        # Native uint32 for each bucket of the gaps between chunks.
+        self.gap_counts = b""
+        self.gap_sum_s = 0.0
+        self.earlier_attempts = 0
+        # For a place at an endpoint; no part of `overhead_s`.
+        self.waited_s = 0.0
+        # Tokens, by the queue of the tier in which it waited last.
+        self.charged = 0
+        for name, value in known.items():
+            setattr(self, name, value)

@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -15,18 +16,26 @@ from octoroute.observe.request_log import as_text
 
 VIEW = RequestView("r1", "/v1/chat/completions", b"{}", {"messages": ["secret"]}, "auto", stream=True)
 PLAN = Plan(Target("fast"), "rule", "rule:casual_chat", 0.4)
-DONE = Outcome(
-    status=200,
-    result="ok",
-    endpoint="qwen",
-    attempts=1,
-    ttft_s=0.2,
-    overhead_s=0.0003,
-    duration_s=1.5,
-    bytes_out=900,
-    prompt_tokens=11,
-    completion_tokens=7,
-)
+
+
+def done(**but: Any) -> Outcome:
+    """What came of a request that went well, but for what is given."""
+    usual = {
+        "status": 200,
+        "result": "ok",
+        "endpoint": "qwen",
+        "attempts": 1,
+        "ttft_s": 0.2,
+        "overhead_s": 0.0003,
+        "duration_s": 1.5,
+        "bytes_out": 900,
+        "prompt_tokens": 11,
+        "completion_tokens": 7,
+    }
+    return Outcome(**usual | but)
+
+
+DONE = done()
 
 
 class Desk:
@@ -88,7 +97,7 @@ def test_an_answer_that_breaks_off_is_no_invocation_but_a_mid_stream_failure(des
 
 def test_attempts_in_vain_count_for_their_endpoints_and_as_retries_for_the_tier(desk: Desk) -> None:
     failures = [("a", "connect"), ("b", "status_503")]
-    desk.recorder.record(VIEW, PLAN, replace(DONE, endpoint="c", attempts=3, failures=failures))
+    desk.recorder.record(VIEW, PLAN, done(endpoint="c", attempts=3, failures=failures))
     counted = desk.counted()
     for endpoint, outcome in (*failures, ("c", "ok")):
         series = f"octoroute_upstream_requests_total{{endpoint={endpoint},outcome={outcome},tier=fast}}"
@@ -141,7 +150,7 @@ def test_a_request_that_was_never_routed_counts_in_no_tier(desk: Desk) -> None:
 
 def test_token_counts_are_read_from_the_end_of_the_answer(desk: Desk) -> None:
     tail = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}\n\ndata: [DONE]\n\n'
-    desk.recorder.record(VIEW, PLAN, replace(DONE, prompt_tokens=-1, completion_tokens=-1, tail=tail))
+    desk.recorder.record(VIEW, PLAN, done(prompt_tokens=-1, completion_tokens=-1, tail=tail))
     assert desk.counted()["octoroute_tokens_total{direction=completion,tier=fast}"] == 5
     assert b" prompt_tokens=3 completion_tokens=5 " in desk.lines[0]
 
@@ -149,12 +158,12 @@ def test_token_counts_are_read_from_the_end_of_the_answer(desk: Desk) -> None:
 def test_the_gaps_of_a_stream_are_merged_at_its_end(desk: Desk) -> None:
     counts = array("I", [0] * (len(INTER_TOKEN_S) + 1))
     counts[3] = 40
-    desk.recorder.record(VIEW, PLAN, replace(DONE, gap_counts=counts.tobytes(), gap_sum_s=0.3))
+    desk.recorder.record(VIEW, PLAN, done(gap_counts=counts.tobytes(), gap_sum_s=0.3))
     assert desk.counted()["octoroute_inter_token_latency_seconds_count{tier=fast}"] == 40
 
 
 def test_one_line_and_one_entry_are_written_and_neither_holds_content(desk: Desk) -> None:
-    desk.recorder.record(VIEW, PLAN, replace(DONE, error="secret of the server", tail=b"secret"))
+    desk.recorder.record(VIEW, PLAN, done(error="secret of the server", tail=b"secret"))
     assert desk.lines == [
         b"1970-01-01T00:00:00.000Z INFO octoroute.request: request_id=r1 tenant=- model=auto tier=fast"
         b" why=rule:casual_chat endpoint=qwen attempts=1 status=200 result=ok ttft_ms=200.0"
