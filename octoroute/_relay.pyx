@@ -14,8 +14,8 @@ from octoroute._delivered cimport Delivered
 from octoroute._framing cimport Framing
 from octoroute._gaps cimport Gaps
 from octoroute._http1 cimport CHUNKED, UNTIL_CLOSE, HeadReader
-from octoroute._send cimport Sender
 from octoroute._sse cimport last_event_end, names
+from octoroute._transport cimport SocketTransport
 from octoroute._turning cimport TurningPoints
 from octoroute._usage_event cimport UsageFilter
 
@@ -148,8 +148,6 @@ cdef class Relay(TurningPoints):
     cpdef spoke(self):
         """The client was written something that is not the server's."""
         self.out_ns = clock_ns()
-        if type(self.write) is Sender:
-            (<Sender>self.write).waiting = True
 
     cdef void forget_held(self):
         self.held.clear()
@@ -167,8 +165,8 @@ cdef class Relay(TurningPoints):
         self.bytes_out += len(data)
         self.out_ns = now
         self.clean = clean
-        if type(self.write) is Sender:
-            (<Sender>self.write).put(data)
+        if type(self.write) is SocketTransport:
+            (<SocketTransport>self.write).put(data)
         else:
             self.write(data)
 
@@ -190,7 +188,7 @@ cdef class Relay(TurningPoints):
     def connection_made(self, transport):
         self.transport = transport
 
-    def data_received(self, bytes data):
+    cpdef data_received(self, bytes data):
         cdef Py_ssize_t n = len(data), used, settled = 0
         cdef long long now = clock_ns(), before
         cdef list payload

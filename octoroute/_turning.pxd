@@ -1,4 +1,7 @@
-cdef class TurningPoints:
+from octoroute._transport cimport Receiver
+
+
+cdef class TurningPoints(Receiver):
     cpdef on_head(self)
     cpdef on_held(self)
     cpdef on_end(self)

@@ -3,8 +3,10 @@
 Overridden in upstream/connection.py.
 """
 
+from octoroute._transport cimport Receiver
 
-cdef class TurningPoints:
+
+cdef class TurningPoints(Receiver):
     cpdef on_head(self):
         """A head came, and nothing of its body yet."""
 

@@ -76,7 +76,7 @@ class Gateway:
         self.queues = WaitingRooms(self.registry, self.shared.board, self.shared.state.bells, worker)
         self._configure_queues()
         self.forwarder = Forwarder(self.queues)
-        self.sites = Sites(self.forwarder.outbox)
+        self.sites = Sites(self.forwarder.outbox, self.forwarder.poller)
         self.sites.furnish(self.snapshot)
         self.asker = self._asker(config)
         asked = (lambda: self.snapshot, self.sites, self.forwarder.active)
@@ -123,6 +123,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.prober.close()
         self.sites.close()
+        self.forwarder.poller.close()
         self.lines.flush()
 
     def reload(self, config: Config) -> None:

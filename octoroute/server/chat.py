@@ -69,8 +69,6 @@ class Collector:
         # So that a client that leaves ends the model's work here too.
         self._downstream.attach(connection)
 
-    def prepare(self) -> None: ...
-
     def announce(self, head: Head, relay: Relay) -> None: ...
 
     def start(self, head: Head, relay: Relay) -> None:

@@ -69,11 +69,6 @@ class Downstream:
             connection.writing_paused = True
             connection.transport.pause_reading()
 
-    def prepare(self) -> None:
-        """Asks the transport for its socket, which takes as long as a first token is on its way."""
-        if self._wire.transport is not None:
-            self._wire.sender()
-
     def start(self, head: Head, relay: Relay) -> None:
         """Writes the head and lets `relay` pass on what it holds and all that follows.
 
@@ -86,7 +81,7 @@ class Downstream:
         self.started = True
         if self._http11 and (head.framing == CHUNKED or (head.length >= 0 and not head.event_stream)):
             self._chunked = head.framing == CHUNKED
-            relay.pass_on(self._wire.sender(), prefix)
+            relay.pass_on(self._wire.write, prefix)
             return
         self._recoded = True
         self._transport.write(prefix)

@@ -1,11 +1,11 @@
 from octoroute._request cimport RequestHead
-from octoroute._send cimport Sender
+from octoroute._transport cimport Receiver
 from octoroute.upstream.connection cimport Connection
 
 cimport cython
 
 
-cdef class ClientWire:
+cdef class ClientWire(Receiver):
     cdef public object host
     cdef public object transport
     cdef public object express
@@ -19,12 +19,11 @@ cdef class ClientWire:
     cdef public object tenant
     cdef public double idle_since
     cdef public Py_ssize_t idle_requests
+    cdef Py_ssize_t _unsent
     cdef Py_ssize_t _ordinary
     cdef object _reader
     cdef object _gone
-    cdef Sender _sender
 
     @cython.locals(head=RequestHead)
     cpdef data_received(self, bytes data)
     cdef _read_by_aiohttp(self, bytes data)
-    cpdef Sender sender(self)

@@ -7,11 +7,12 @@ requests; and it answers what can't be read.
 
 import asyncio
 import select
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
 from octoroute._request import RequestHead, read_head
-from octoroute._send import Sender
+from octoroute._transport import Receiver, SocketTransport
 from octoroute.admission.limits import Tenant
 from octoroute.errors import GatewayError, InvalidRequest, WriteBody, openai_body, render
 from octoroute.server.reading import new_id
@@ -84,7 +85,7 @@ class Host(Protocol):
     def reader(self, wire: "ClientWire") -> Reader: ...
 
 
-class ClientWire:
+class ClientWire(Receiver):
     """The event loop's protocol for a client's connection. `feed` is the connection its answer comes from."""
 
     def __init__(self, host: Host) -> None:
@@ -106,10 +107,11 @@ class ClientWire:
         # When the sweep last found it idle for the first time, and how many requests had come then.
         self.idle_since = 0.0
         self.idle_requests = -1
+        # What the client had not read then, as far as it waits here.
+        self._unsent = 0
         self._ordinary = 0
         self._reader: Reader | None = None
         self._gone: asyncio.Future[None] | None = None
-        self._sender: Sender | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -155,17 +157,12 @@ class ClientWire:
         if self.head_bytes > MAX_HEAD_BYTES:
             self.refuse_head(header_too_large())
 
-    def sender(self) -> Sender:
-        """What an answer that flows is written with; before it, anything else may write to the transport."""
-        sender = self._sender
-        if sender is None:
-            transport = self.transport
-            assert transport is not None
-            plain = transport.get_extra_info("sslcontext") is None
-            fd = transport.get_extra_info("socket").fileno() if plain else -1
-            self._sender = sender = Sender(transport, fd)
-        sender.waiting = True
-        return sender
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """What an answer that flows is written with."""
+        transport = self.transport
+        assert transport is not None
+        return transport if isinstance(transport, SocketTransport) else transport.write
 
     @property
     def requests(self) -> int:
@@ -183,8 +180,9 @@ class ClientWire:
         transport = self.transport
         if transport is None or transport.is_closing():
             return False
+        whose = transport if isinstance(transport, SocketTransport) else transport.get_extra_info("socket")
         poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(whose.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     @property
@@ -214,14 +212,21 @@ class ClientWire:
             self.data_received(ahead)
 
     def close_if_idle(self, now: float, allowed_s: float) -> None:
-        """Closes the connection if it has been idle for `allowed_s`. To be called about once a
-        second.
+        """Closes the connection if it has been idle for `allowed_s`, and cuts it if its client has read
+        nothing of what is left for so long. To be called about once a second.
         """
-        if self.active or self.requests != self.idle_requests:
+        transport = self.transport
+        if transport is None:
+            return
+        before, self._unsent = self._unsent, transport.get_write_buffer_size()
+        if self.active or self.requests != self.idle_requests or self._unsent < before:
             self.idle_requests = self.requests
             self.idle_since = now
-        elif now - self.idle_since >= allowed_s and not self.unread:
-            self.force_close()
+        elif now - self.idle_since >= allowed_s and (self._unsent or not self.unread):
+            if self._unsent:
+                transport.abort()
+            else:
+                self.force_close()
 
     def refuse(self, error: GatewayError, request_id: str, write_body: WriteBody = openai_body) -> None:
         """Answers a request that was not read to its end; the connection has to `linger` afterwards."""
@@ -280,9 +285,6 @@ class ClientWire:
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._sender is not None:
-            self._sender.forget()
-            self._sender = None
         feed = self.feed
         if feed is not None:
             self.feed = None

@@ -19,6 +19,7 @@ import uvloop
 
 from octoroute import logs
 from octoroute._heap import keep_freed
+from octoroute._listener import Listener
 from octoroute.config import Config
 from octoroute.errors import Ending, Internal
 from octoroute.gateway import Gateway
@@ -102,17 +103,7 @@ class Worker:
         self.loop.add_signal_handler(signal.SIGTERM, self.end, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self.loop.add_reader(self.channel.fileno(), self.listen)
-        servers = [
-            await self.loop.create_server(
-                self.api,
-                sock=sock,
-                ssl=self.post.tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self.post.tls is not None else None,
-                # Without it, uvloop would cut that of the socket.
-                backlog=BACKLOG,
-            )
-            for sock in self.post.sockets
-        ]
+        servers = [await self.accept(sock) for sock in self.post.sockets]
         self.gateway.start()
         # What exists now lives as long as the process: the collector need not look at it again and again.
         gc.collect()
@@ -136,6 +127,19 @@ class Worker:
         ended.cancel()
         await self.gateway.close()
         return code
+
+    async def accept(self, sock: socket.socket) -> asyncio.Server | Listener:
+        """Takes clients' connections from here on."""
+        if self.post.tls is None:
+            return Listener(self.gateway.forwarder.poller, sock, self.api)
+        return await self.loop.create_server(
+            self.api,
+            sock=sock,
+            ssl=self.post.tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            # Without it, uvloop would cut that of the socket.
+            backlog=BACKLOG,
+        )
 
     def end(self, code: int) -> None:
         """Drains and ends. The first code counts."""
@@ -227,6 +231,6 @@ class Worker:
             await asyncio.sleep(0)
 
 
-async def _all_closed(servers: Iterable[asyncio.Server]) -> None:
+async def _all_closed(servers: Iterable[asyncio.Server | Listener]) -> None:
     for server in servers:
         await server.wait_closed()

@@ -29,8 +29,5 @@ class Client(Carrier, Protocol):
 
     why: bytes
 
-    def prepare(self) -> None:
-        """A stream has been asked for: does what can be done before it comes."""
-
     def send_whole(self, answer: Answer) -> None:
         """Writes a complete answer."""

@@ -1,11 +1,9 @@
 from octoroute._relay cimport Relay
-from octoroute._send cimport Sender
 
 
 cdef class Connection(Relay):
     cdef public object pool
     cdef public object dial
-    cdef public Sender sender
     cdef public object client
     cdef public object promise
     cdef public str reason

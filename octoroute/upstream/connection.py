@@ -15,7 +15,6 @@ from octoroute._delivered import Delivered
 from octoroute._framing import Framing
 from octoroute._http1 import Head
 from octoroute._relay import Relay
-from octoroute._send import Sender
 from octoroute._sse import first_data_event, names
 from octoroute.upstream.events import EventReader
 
@@ -104,8 +103,6 @@ class Connection(Relay):
         super().__init__()
         self.pool = pool
         self.dial: Dial | None = None
-        # Where the socket is known (dial.py).
-        self.sender: Sender | None = None
         self.client: ClientSide | None = None
         self.promise: Promise | None = None
         self.reason = ""
@@ -123,11 +120,6 @@ class Connection(Relay):
         dial, self.dial = self.dial, None
         if dial is not None:
             dial.made(self)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self.sender is not None:
-            self.sender.forget()
-        super().connection_lost(exc)
 
     def ask(
         self,
@@ -152,7 +144,7 @@ class Connection(Relay):
             # Lost between the end of the connecting and now.
             self.on_failure("closed")
         elif request:
-            self.pool.outbox.post(self.transport, request, self.sender)
+            self.pool.outbox.post(self.transport, request)
 
     async def inquire(
         self, request: bytes, client: ClientSide, deadline_ns: int, idle_ns: int = 0

@@ -2,7 +2,6 @@ cdef class Dial:
     cdef object _pool
     cdef object _caller
     cdef tuple _unsent
-    cdef object _socket
     cdef int _fd
     cdef object _work
     cdef object _waited
@@ -11,9 +10,9 @@ cdef class Dial:
 
     cpdef begin(self, double within_s)
     cpdef made(self, connection)
-    cdef _open(self, address)
-    cdef bint _send(self, sock) except -1
-    cdef _adopt(self, loop)
+    cdef bint _send(self) except -1
+    cdef _begin_late(self)
+    cdef _adopt(self)
     cdef _drop_socket(self)
     cdef _failure(self, error)
     cdef _stop_timer(self)

@@ -1,21 +1,18 @@
-"""A connection being made: begun at once, and handed over from within `connection_made`.
+"""A connection being made: begun at once, and handed over as soon as it is there.
 
 A task that waits for `create_connection` begins a turn of the loop later and is woken two turns late, and a
 client waits so much longer for its first token. Where the address is known the request goes out as soon as
-the socket takes it, which on the same machine is at once: the server works on it while the event loop learns
-of the connection.
+the socket takes it, which on the same machine is at once: the server works on it while the rest is made.
 """
 
 import asyncio
 import os
 import socket
 from collections.abc import Coroutine
-from errno import EINPROGRESS
 from typing import TYPE_CHECKING, Any, Protocol
 
-import uvloop
-
-from octoroute._send import Sender
+from octoroute._connect import begin_connection, check_connection, numeric_address, send_first
+from octoroute._transport import SocketTransport
 from octoroute.errors import UpstreamFailed, UpstreamTimeout
 from octoroute.upstream.connection import Connection
 
@@ -27,20 +24,20 @@ RETRY_AFTER_S = 1
 
 
 Pieces = tuple[bytes | memoryview, ...]
-# Family and socket address.
-Address = tuple[int, tuple[Any, ...]]
 
 
 class Caller(Protocol):
-    """Who is told, once and never from within `begin`, what came of it."""
+    """Who is told, once, what came of it."""
 
     def connected(self, connection: Connection, unsent: Pieces) -> None:
-        """Nothing has been read from it: what is asked now is asked in time. `unsent` is what is left of the
-        request.
+        """Maybe from within `begin`. Nothing has been read from it: what is asked now is asked in time.
+        `unsent` is what is left of the request.
         """
 
     def unconnected(self, error: UpstreamFailed) -> None:
-        """UpstreamTimeout or UpstreamFailed; `detail` has the address, for the log only."""
+        """Never from within `begin`. UpstreamTimeout or UpstreamFailed; `detail` has the address, for the log
+        only.
+        """
 
 
 class Dial:
@@ -50,8 +47,7 @@ class Dial:
         self._pool = pool
         self._caller: Caller | None = caller
         self._unsent = request
-        # Until the transport has it, and its number from then on.
-        self._socket: socket.socket | None = None
+        # The socket, until a transport has it.
         self._fd = -1
         self._work: Coroutine[Any, Any, Any] | None = None
         self._waited: asyncio.Future[Any] | None = None
@@ -61,23 +57,31 @@ class Dial:
         """Connects, for so many seconds at most."""
         pool = self._pool
         loop = asyncio.get_running_loop()
-        if pool.address is not None and self._unsent:
+        if pool.address is not None:
             try:
-                sock = self._open(pool.address)
-                if self._send(sock):
-                    self._adopt(loop)
+                self._fd = begin_connection(pool.address)
+                if self._unsent and self._send():
+                    self._adopt()
                 else:
                     self._timer = loop.call_later(max(within_s, 0.0), self._overdue)
-                    loop.add_writer(sock, self._open_late)
+                    loop.add_writer(self._fd, self._open_late)
             except OSError as error:
                 self._drop_socket()
                 loop.call_soon(self._fail, self._failure(error))
             return
         self._timer = loop.call_later(max(within_s, 0.0), self._overdue)
-        self._work = loop.create_connection(
-            self._connection, pool.host, pool.port, ssl=pool.tls, server_hostname=pool.server_name
-        )
+        if pool.tls is None:
+            self._work = self._look_up(loop)
+        else:
+            self._work = loop.create_connection(
+                self._connection, pool.host, pool.port, ssl=pool.tls, server_hostname=pool.server_name
+            )
         self._step(None)
+
+    @property
+    def pending(self) -> bool:
+        """Whether somebody will be told."""
+        return self._caller is not None
 
     def cancel(self) -> None:
         """Nobody is told anything any more."""
@@ -85,20 +89,11 @@ class Dial:
             self._caller = None
             self._stop()
 
-    def _open(self, address: Address) -> socket.socket:
-        self._socket = sock = socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = sock.connect_ex(address[1])
-        if code and code != EINPROGRESS:
-            raise OSError(code, os.strerror(code))
-        return sock
-
-    def _send(self, sock: socket.socket) -> bool:
+    def _send(self) -> bool:
         """Whether the connection is there already: the request has begun to go out."""
         pieces = self._unsent
-        try:
-            sent = sock.sendmsg(pieces)
-        except BlockingIOError:
+        sent = send_first(self._fd, pieces)
+        if sent < 0:
             return False
         for at, piece in enumerate(pieces):
             if sent < len(piece):
@@ -110,39 +105,56 @@ class Dial:
 
     def _open_late(self) -> None:
         """The socket is connected, or never will be."""
-        sock = self._socket
-        assert sock is not None
-        loop = asyncio.get_running_loop()
-        loop.remove_writer(sock)
+        asyncio.get_running_loop().remove_writer(self._fd)
         self._stop_timer()
         try:
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            self._send(sock)
-            self._adopt(loop)
+            self._begin_late()
         except OSError as error:
             self._drop_socket()
             self._fail(self._failure(error))
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Gives the socket to a transport."""
-        sock = self._socket
-        self._work = loop.create_connection(self._connection, sock=sock)
-        self._step(None)
-        if self._work is None:
-            self._drop_socket()
-            return
-        self._socket = None
-        if sock is not None and isinstance(loop, uvloop.Loop):
-            # Its transports own the descriptor, and may close it before they have heard of this object;
-            # asyncio's own the object.
-            self._fd = sock.detach()
+    def _begin_late(self) -> None:
+        check_connection(self._fd)
+        if self._unsent:
+            self._send()
+        self._adopt()
+
+    async def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Connects to the first address of the host that takes it."""
+        pool = self._pool
+        problem: OSError | None = None
+        for *_, where in await loop.getaddrinfo(pool.host, pool.port, type=socket.SOCK_STREAM):
+            address = numeric_address(_with_scope(where), pool.port)
+            if address is None:
+                continue
+            try:
+                self._fd = begin_connection(address)
+                await self._writable(loop)
+                self._begin_late()
+            except OSError as error:
+                problem = error
+                self._drop_socket()
+            else:
+                return
+        raise problem or OSError(f"{pool.host} has no address")
+
+    async def _writable(self, loop: asyncio.AbstractEventLoop) -> None:
+        writable: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(self._fd, writable.set_result, None)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(self._fd)
+
+    def _adopt(self) -> None:
+        """Gives the socket to a transport. Raises OSError."""
+        fd, self._fd = self._fd, -1
+        SocketTransport(self._pool.poller, fd).start(self._connection())
 
     def _drop_socket(self) -> None:
-        sock, self._socket = self._socket, None
-        if sock is not None:
-            sock.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _connection(self) -> Connection:
         connection = Connection(self._pool)
@@ -151,8 +163,6 @@ class Dial:
 
     def made(self, connection: Connection) -> None:
         """The connection is there (Connection.connection_made)."""
-        if self._fd >= 0:
-            connection.sender = Sender(connection.transport, self._fd)
         caller, self._caller = self._caller, None
         self._stop_timer()
         if caller is None:
@@ -218,8 +228,13 @@ class Dial:
             waited.remove_done_callback(self._step)
             waited.cancel()
         if work is not None:
-            # Closes what it has opened.
             work.close()
-        elif self._socket is not None:
-            asyncio.get_running_loop().remove_writer(self._socket)
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_writer(self._fd)
             self._drop_socket()
+
+
+def _with_scope(where: tuple[Any, ...]) -> str:
+    """The host of a socket address, as it is written."""
+    host = str(where[0])
+    return f"{host}%{where[3]}" if len(where) == 4 and where[3] and "%" not in host else host

@@ -101,7 +101,9 @@ class Forwarding:
             if connection is not None:
                 self._ask(connection, self._request, self)
             else:
-                self._dial = self._site.pool.dial(self._deadline_ns, self, self._request)
+                dial = self._site.pool.dial(self._deadline_ns, self, self._request)
+                if dial.pending:
+                    self._dial = dial
             return
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -269,7 +271,6 @@ class Forwarding:
                 self.rescue = Rescue.of(self)
             if self.rescue is not None:
                 self.rescue.watch_over(connection, self.tried[-1])
-            client.prepare()
         client.attach(connection)
 
     def _ended(self, verdict: Verdict) -> bool:

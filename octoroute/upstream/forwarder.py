@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from octoroute._poller import Poller
 from octoroute._sweep import forgive, sweep
 from octoroute.balance.endpoint import Endpoint
 from octoroute.balance.retry_budget import RetryBudget
@@ -25,6 +26,7 @@ class Forwarder:
 
     def __init__(self, queues: Mapping[str, WaitingRoom]) -> None:
         self.outbox = Outbox()
+        self.poller = Poller()
         self.active: dict[Connection, Endpoint] = {}
         self.queues = queues
         self.budgets = {tier: RetryBudget() for tier in TIERS}

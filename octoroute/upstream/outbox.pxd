@@ -1,9 +1,6 @@
-from octoroute._send cimport Sender
-
-
 cdef class Outbox:
     cdef object _loop
     cdef list _waiting
     cdef long long _posted_ns
 
-    cpdef post(self, transport, tuple pieces, Sender sender=*)
+    cpdef post(self, transport, tuple pieces)

@@ -3,15 +3,15 @@
 A write to a socket wakes the process that waits for it; a few microseconds later that process sleeps again.
 Under load many requests are ready in one turn, and writing for all of them back to back wakes a peer once
 instead of once for each: a third of the gateway's CPU for small requests (benchmarks/README.md). Nothing
-waits longer than the turn. A request that comes alone does not wait even for that, if its connection has a
-sender: there is nothing that it could be written together with.
+waits longer than the turn. What comes alone does not wait even for that: there is nothing that it could be
+written together with.
 """
 
 import asyncio
 import time
 from typing import Final
 
-from octoroute._send import Sender
+from octoroute._transport import SocketTransport
 
 # Between two posts of which the second comes alone.
 QUIET_NS: Final = 200_000
@@ -25,19 +25,12 @@ class Outbox:
         self._waiting: list[tuple[asyncio.Transport, tuple[bytes | memoryview, ...]]] = []
         self._posted_ns = 0
 
-    def post(
-        self,
-        transport: asyncio.Transport,
-        pieces: tuple[bytes | memoryview, ...],
-        sender: Sender | None = None,
-    ) -> None:
-        """Has `pieces` written before the event loop looks for new input again. `sender`: the transport's."""
+    def post(self, transport: asyncio.Transport, pieces: tuple[bytes | memoryview, ...]) -> None:
+        """Has `pieces` written before the event loop looks for new input again."""
         last_ns, self._posted_ns = self._posted_ns, time.monotonic_ns()
         if not self._waiting:
-            alone = self._posted_ns - last_ns > QUIET_NS
-            if alone and sender is not None and len(pieces) == 1 and isinstance(pieces[0], bytes):
-                sender.waiting = True
-                sender(pieces[0])
+            if self._posted_ns - last_ns > QUIET_NS and isinstance(transport, SocketTransport):
+                transport.writelines(pieces)
                 return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()

@@ -1,15 +1,17 @@
 cimport cython
 
+from octoroute._poller cimport Poller
 from octoroute.upstream.outbox cimport Outbox
 
 
 cdef class Pool:
     cdef public str label
     cdef public Outbox outbox
+    cdef public Poller poller
     cdef public str host
     cdef public object port
     cdef public object tls
-    cdef public object address
+    cdef public bytes address
     cdef public str server_name
     cdef public double connect_s
     cdef public object clock

@@ -6,7 +6,6 @@ that is learnt here.
 """
 
 import asyncio
-import socket
 import ssl
 import time
 from collections import deque
@@ -14,9 +13,11 @@ from functools import cache
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
+from octoroute._connect import numeric_address
+from octoroute._poller import Poller
 from octoroute.errors import UpstreamFailed
 from octoroute.upstream.connection import Connection
-from octoroute.upstream.dial import Address, Caller, Dial, Pieces
+from octoroute.upstream.dial import Caller, Dial, Pieces
 from octoroute.upstream.outbox import Outbox
 
 IDLE_SECONDS = 4.0
@@ -40,6 +41,7 @@ class Pool:
         self,
         base_url: str,
         outbox: Outbox,
+        poller: Poller,
         *,
         tls_verify: bool,
         tls_server_name: str = "",
@@ -49,11 +51,12 @@ class Pool:
         parts = urlsplit(base_url)
         self.label = base_url
         self.outbox = outbox
+        self.poller = poller
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = _tls(tls_verify) if parts.scheme == "https" else None
         # None: it has to be looked up, or more than TCP is spoken (dial.py).
-        self.address = None if self.tls else _address(self.host, self.port)
+        self.address = None if self.tls else numeric_address(self.host, self.port)
         self.server_name = (tls_server_name or self.host) if self.tls else None
         self.connect_s = connect_s
         self.clock = clock
@@ -219,15 +222,6 @@ class _Waiter:
     def unconnected(self, error: UpstreamFailed) -> None:
         if not self._future.done():
             self._future.set_exception(error)
-
-
-def _address(host: str, port: int) -> Address | None:
-    """Address family and socket address, where the host is an address."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        return None
-    return found[0][0], found[0][4]
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
+from octoroute._poller import Poller
 from octoroute.balance.endpoint import Endpoint, EndpointSpec
 from octoroute.snapshot import Snapshot
 from octoroute.upstream.kind import AUTO, hear_kind
@@ -38,9 +39,10 @@ else:
 class Sites(_Sites):
     """By endpoint, those of earlier snapshots included while anything uses them."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, poller: Poller) -> None:
         super().__init__()
         self._outbox = outbox
+        self._poller = poller
         self._pools: dict[_Address, Pool] = {}
         # Of the last snapshot, those of which the config does not say what they are.
         self._auto: list[tuple[Endpoint, Site]] = []
@@ -104,6 +106,7 @@ class Sites(_Sites):
         return Pool(
             base_url,
             self._outbox,
+            self._poller,
             tls_verify=tls_verify,
             tls_server_name=tls_server_name,
             connect_s=connect_s,

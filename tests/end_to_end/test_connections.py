@@ -173,3 +173,26 @@ async def test_a_server_that_takes_its_time_to_accept_gets_the_request_whole(
             async with await asyncio.start_server(accepted, sock=full, limit=1 << 20):
                 assert (await client.reply()).status == 200
         assert orjson.loads(await bodies.get())["messages"][0]["content"] == "x" * characters
+
+
+async def test_a_server_named_by_its_host_is_reached_at_the_address_that_takes_connections(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    # It listens on 127.0.0.1 only; where the name stands for ::1 too, that refuses.
+    server = await serve("vllm")
+    named = endpoint(server, base_url=f"http://localhost:{server.port}/v1")
+    port = (await gateway(fleet_config([named], retry={"attempts": 1}))).port
+    replies = [await converse(port, stream=stream) for stream in (False, True, True)]
+    assert [reply.status for reply in replies] == [200] * 3
+    assert len({reply.text for reply in replies}) == 1
+
+
+async def test_a_server_whose_host_has_no_address_is_tried_in_vain(
+    serve: StartServer, gateway: StartGateway
+) -> None:
+    server = await serve("vllm")
+    named = endpoint(server, base_url="http://no-such-host.invalid:1234/v1")
+    port = (await gateway(fleet_config([named], retry={"attempts": 1}))).port
+    reply = await converse(port)
+    assert reply.status == 502
+    assert "no-such-host" not in reply.error["message"]

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from octoroute._poller import Poller
 from octoroute.upstream.connection import Connection, Verdict
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
@@ -40,7 +41,7 @@ async def test_a_connection_whose_verdict_is_known_is_read_only_if_its_answer_is
     answer: bytes,
 ) -> None:
     # Whoever waits for it may hear it a turn of the loop later.
-    pool = Pool("http://h/v1", Outbox(), tls_verify=True, connect_s=1.0, clock=lambda: 0.0)
+    pool = Pool("http://h/v1", Outbox(), Poller(), tls_verify=True, connect_s=1.0, clock=lambda: 0.0)
     connection, wire = Connection(pool), Wire()
     connection.connection_made(cast(Any, wire))
     verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()

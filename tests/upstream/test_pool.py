@@ -2,6 +2,7 @@
 
 import pytest
 
+from octoroute._poller import Poller
 from octoroute.upstream.outbox import Outbox
 from octoroute.upstream.pool import Pool
 
@@ -17,5 +18,7 @@ from octoroute.upstream.pool import Pool
 def test_a_certificate_is_made_out_to_the_host_or_to_the_name_given(
     url: str, given: str, asked: str | None
 ) -> None:
-    pool = Pool(url, Outbox(), tls_verify=True, tls_server_name=given, connect_s=1.0, clock=lambda: 0.0)
+    pool = Pool(
+        url, Outbox(), Poller(), tls_verify=True, tls_server_name=given, connect_s=1.0, clock=lambda: 0.0
+    )
     assert pool.server_name == asked
