@@ -16,33 +16,34 @@ cdef enum:
 
 
 cdef class Relay(TurningPoints):
+    # What the sweep looks at comes first: these are one or two lines of the cache.
+    cdef int phase
+    cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
+    cdef readonly Py_ssize_t held_bytes
+    # A stream's writes to its client, if somebody wants them: set before it flows. Events are then held until
+    # they are complete, however long that takes.
+    cdef public Delivered delivered
+    cdef readonly long long last_ns       # last read of an answer
+    cdef readonly long long out_ns        # last write to the client; the caller's begin() before that
+    cdef public long long idle_ns         # PASS and RECODE: longest silence
+    cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
+    cdef public long long watch_ns        # silence of the server, then on_silence(); 0: never
+    cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
     cdef readonly object transport
     cdef readonly Framing framing
     cdef readonly Head head
     cdef readonly HeadReader heads
     cdef object write                     # PASS: to the client's transport; RECODE: payload to its framing
     cdef list held
-    cdef readonly Py_ssize_t held_bytes
     cdef Py_ssize_t held_settled          # of them, up to the end of a complete event
-    cdef int phase
-    # A stream's writes to its client, if somebody wants them: set before it flows. Events are then held until
-    # they are complete, however long that takes.
-    cdef public Delivered delivered
     cdef readonly bint reusable           # nothing was seen that forbids another request on this connection
     cdef readonly bint closed
     cdef readonly long long first_ns      # first body byte, 0: none
-    cdef readonly long long last_ns       # last read of an answer
-    cdef readonly long long out_ns        # last write to the client; the caller's begin() before that
     cdef readonly long long bytes_out
     cdef readonly bytes tail              # the last read and the one before it (tiny ones don't count): usage
     cdef readonly bytes tail_before
-    cdef public long long deadline_ns     # HEAD and HOLD: when the attempt is over
-    cdef public long long idle_ns         # PASS and RECODE: longest silence
-    cdef public long long ping_ns         # silence towards the client, then on_quiet(); 0: never
     cdef readonly bint clean              # what the client got ends with a complete event
-    cdef public long long watch_ns        # silence of the server, then on_silence(); 0: never
     cdef long long watched_ns             # when that was last
-    cdef public bint writing_paused       # the client doesn't read: silence is not the server's fault
     cdef readonly Gaps gaps
     cdef object __weakref__
     cdef UsageFilter usage                # leaves out what only the gateway asked for; None: nothing is

@@ -2,6 +2,13 @@
 
 from octoroute._relay cimport HEAD, HOLD, PASS, RECODE, Relay
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *where) nogil
+
+cdef enum:
+    AHEAD = 8                # exchanges whose memory is on its way while one is looked at
+    LINE = 64                # bytes of a line of the cache; what is looked at lies in two
+
 cdef long long PARTIAL_NS = 100_000_000    # how long an incomplete event may wait for its rest
 cdef long long AGAIN_NS = 500_000_000      # between two on_silence() of one silence
 
@@ -9,7 +16,15 @@ cdef long long AGAIN_NS = 500_000_000      # between two on_silence() of one sil
 def sweep(relays, long long now):
     """Looks at every exchange under way: deadlines, silence, events that stay incomplete."""
     cdef Relay relay
-    for relay in list(relays):
+    cdef list looked_at = list(relays)
+    cdef Py_ssize_t i, n = len(looked_at)
+    cdef const char *next_one
+    for i in range(n):
+        if i + AHEAD < n:
+            next_one = <const char*> <void*> looked_at[i + AHEAD]
+            prefetch(next_one)
+            prefetch(next_one + LINE)
+        relay = looked_at[i]
         if relay.phase == PASS or relay.phase == RECODE:
             if relay.held_bytes and relay.delivered is None and now - relay.last_ns > PARTIAL_NS:
                 relay.flush(False)
