@@ -226,6 +226,6 @@ TARGETS: Final[dict[str, Target]] = {
         Pipe(),
         LiteLlm(),
         router("vllm-router", "vllm-router"),  # pip install vllm-router
-        router("sglang-router", "sglang-router"),  # pip install sglang-router
+        router("sglang-router", "sglang-router launch"),  # pip install sglang-router
     )
 }
