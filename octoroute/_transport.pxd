@@ -30,7 +30,7 @@ cdef class SocketTransport(Watched):
     cdef Py_ssize_t send(self, const char *data, Py_ssize_t n)
     cdef wait_for(self, data, Py_ssize_t n, Py_ssize_t sent)
     cdef unsigned int interest(self)
-    cdef listen(self)
+    cdef rewatch(self)
     cdef flush(self)
     cdef all_written(self)
     cdef receive(self, unsigned int events)

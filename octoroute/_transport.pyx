@@ -95,12 +95,12 @@ cdef class SocketTransport(Watched):
     def pause_reading(self):
         if self.reading and not self.closing:
             self.reading = False
-            self.listen()
+            self.rewatch()
 
     def resume_reading(self):
         if not self.reading and not self.closing and not self.heard_all:
             self.reading = True
-            self.listen()
+            self.rewatch()
 
     def get_write_buffer_size(self):
         return self.waiting_bytes
@@ -154,7 +154,7 @@ cdef class SocketTransport(Watched):
             return
         self.closing = True
         if self.waiting_bytes and not self.mute:
-            self.listen()
+            self.rewatch()
         else:
             self.end(None)
 
@@ -196,7 +196,7 @@ cdef class SocketTransport(Watched):
         self.waiting_bytes += n - sent
         if first:
             self.offset = sent
-            self.listen()
+            self.rewatch()
         if self.waiting_bytes > HIGH_WATER and not self.told:
             self.told = True
             self.tell(True)
@@ -231,7 +231,7 @@ cdef class SocketTransport(Watched):
             return
         if self.eof_due:
             c_shutdown(self.fd, SHUT_WR)
-        self.listen()
+        self.rewatch()
 
     cdef unsigned int interest(self):
         cdef unsigned int events = EPOLLET
@@ -241,7 +241,7 @@ cdef class SocketTransport(Watched):
             events |= EPOLLOUT
         return events
 
-    cdef listen(self):
+    cdef rewatch(self):
         if not self.ended:
             self.poller.rewatch(self, self.interest())
 
@@ -268,7 +268,7 @@ cdef class SocketTransport(Watched):
                 return
             if not (self.full or more):
                 return
-        self.listen()
+        self.rewatch()
 
     cdef Py_ssize_t read_once(self) except -2:
         """Bytes that were read and passed on, `full` if there was no room for more; -1: nothing for now."""
