@@ -1,4 +1,4 @@
-"""Streams that flow for long are read in another way than short ones, and nobody can tell."""
+"""A stream that flows token by token, and what happens to its sockets in the middle of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.end_to_end.wire_client import Reply, WireClient, chat, converse
 PATH = "/v1/chat/completions"
 SSE = head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
 TOKENS = 60
-# Events that came one by one: the stream is steady by then.
+# Events that come one by one before anything happens.
 MANY = 40
 PAUSE_S = 0.002
 
