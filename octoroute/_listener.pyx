@@ -17,8 +17,8 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     AT_ONCE = 16             # others share the queue, and want their turn
 
-# After a connection could not be taken for want of descriptors or memory.
-cdef double RETRY_SECONDS = 0.1
+# After a connection could not be taken for want of descriptors or memory, which is logged: asyncio's time.
+cdef double RETRY_SECONDS = 1.0
 
 
 cdef class Listener(Watched):
